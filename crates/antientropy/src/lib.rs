@@ -1,0 +1,1 @@
+//! Compares a token range between two replicas and says which records must move.

@@ -1,0 +1,1 @@
+//! The Quorate server: configuration, HTTP routes and the driver of a node.

@@ -1,0 +1,1 @@
+//! A crash-safe framed log with group commit, and a record store on top of it.

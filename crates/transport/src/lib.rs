@@ -1,0 +1,1 @@
+//! Quorate's peer messages, their encoding, and the pipelined stream that carries them.
