@@ -1,0 +1,3 @@
+//! Laws of the failure detector, through its public interface.
+
+mod laws;
