@@ -1,0 +1,6 @@
+//! Exchanges between model replicas, through the public interface.
+
+mod convergence;
+mod ownership;
+mod replica;
+mod traffic;

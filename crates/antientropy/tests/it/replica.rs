@@ -1,0 +1,125 @@
+//! A replica as a map, and a driver that runs an exchange between two of them.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use quorate_antientropy::{
+    Exchange, ExchangeAction, ExchangeEvent, Limits, Listing, MAX_SPANS, Ranges, Summary,
+};
+use quorate_record::Digest;
+
+/// Token and key, to the stamp of its record. A stamp belongs to one key only, as versions do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Replica(pub(crate) BTreeMap<(u64, u8), u64>);
+
+impl Replica {
+    pub(crate) fn merge(&mut self, place: (u64, u8), stamp: u64) {
+        let held = self.0.entry(place).or_insert(stamp);
+        *held = stamp.max(*held);
+    }
+
+    fn items(&self, ranges: &Ranges, span: &RangeInclusive<u64>) -> Vec<(u64, u64)> {
+        let parts = ranges.within(span).map(RangeInclusive::into_inner);
+        parts
+            .flat_map(|(first, last)| self.0.range((first, 0)..=(last, u8::MAX)))
+            .map(|(&(token, _), &stamp)| (token, stamp))
+            .collect()
+    }
+
+    fn digest(&self, ranges: &Ranges, span: &RangeInclusive<u64>) -> Digest {
+        let mut digest = Digest::default();
+        for (token, stamp) in self.items(ranges, span) {
+            digest.add(mixed(token ^ mixed(stamp)));
+        }
+        digest
+    }
+
+    fn list(&self, ranges: &Ranges, span: &RangeInclusive<u64>, limit: usize) -> Listing<u64> {
+        let mut items = self.items(ranges, span);
+        let complete = items.len() <= limit;
+        items.truncate(limit);
+        Listing { items, complete }
+    }
+
+    /// Merges all that `from` holds at `tokens`; returns how many records that were.
+    fn take(&mut self, from: &Self, tokens: &[u64]) -> usize {
+        let mut records = 0;
+        for &token in tokens {
+            for (&place, &stamp) in from.0.range((token, 0)..=(token, u8::MAX)) {
+                self.merge(place, stamp);
+                records += 1;
+            }
+        }
+        records
+    }
+}
+
+fn mixed(bits: u64) -> u64 {
+    let bits = (bits ^ (bits >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (bits ^ (bits >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+}
+
+/// What an exchange asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) digest_messages: usize,
+    pub(crate) digests: usize,
+    pub(crate) listed: usize,
+    pub(crate) moved: usize,
+}
+
+/// Runs an exchange to its end; aborts it in place of the answer number `abort_at`.
+pub(crate) fn run(
+    (local, remote): (&mut Replica, &mut Replica),
+    ranges: &Ranges,
+    limits: Limits,
+    resume_at: u64,
+    abort_at: Option<usize>,
+) -> (Summary, Traffic) {
+    let mut exchange = Exchange::<u64>::start(ranges.clone(), limits, resume_at);
+    let mut traffic = Traffic::default();
+    for answers in 0.. {
+        let action = exchange.poll_action().expect("an exchange that is not done asks");
+        if let ExchangeAction::Done(summary) = action {
+            assert_eq!(exchange.poll_action(), None);
+            return (summary, traffic);
+        }
+        assert_eq!(exchange.poll_action(), None, "one question at a time");
+        if abort_at == Some(answers) {
+            exchange.handle(ExchangeEvent::Aborted);
+            continue;
+        }
+        let event = match action {
+            ExchangeAction::Digests { spans } => {
+                assert!((1..=MAX_SPANS).contains(&spans.len()));
+                traffic.digest_messages += 1;
+                traffic.digests += spans.len();
+                ExchangeEvent::Digests {
+                    local: spans.iter().map(|span| local.digest(ranges, span)).collect(),
+                    remote: spans.iter().map(|span| remote.digest(ranges, span)).collect(),
+                }
+            }
+            ExchangeAction::List { span, limit } => {
+                let local = local.list(ranges, &span, limit);
+                let remote = remote.list(ranges, &span, limit);
+                traffic.listed += local.items.len() + remote.items.len();
+                ExchangeEvent::Listed { local, remote }
+            }
+            ExchangeAction::Pull { tokens } => {
+                assert!(tokens.iter().all(|&token| ranges.contains(token)));
+                let records = local.take(remote, &tokens);
+                traffic.moved += records;
+                ExchangeEvent::Pulled { records }
+            }
+            ExchangeAction::Push { tokens } => {
+                assert!(tokens.iter().all(|&token| ranges.contains(token)));
+                let records = remote.take(local, &tokens);
+                traffic.moved += records;
+                ExchangeEvent::Pushed { records }
+            }
+            ExchangeAction::Done(_) => unreachable!("handled above"),
+        };
+        exchange.handle(event);
+    }
+    unreachable!("the loop is endless")
+}
