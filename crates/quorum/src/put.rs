@@ -1,0 +1,484 @@
+//! One write.
+
+mod seat;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::error::{Outcome, PutError};
+use crate::quorum::Quorum;
+use crate::receipt::PutReceipt;
+use seat::{Answer, Seat};
+
+/// Which sending of a write an answer belongs to. There are never more than two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Round {
+    /// Under the version that the write began with.
+    First,
+    /// Under a version above all that the first round was told of.
+    Second,
+}
+
+/// How an asked node failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// It has certainly not stored the record and will not: it said so, or nothing was sent.
+    Refused,
+    /// It may have stored the record: something was sent, and no answer came.
+    Unknown,
+}
+
+/// Something that happened to a running [`Put`].
+///
+/// Further ways to refuse may be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PutEvent<I, V> {
+    /// `from` holds the record durably, as its own or as the hint it was sent as.
+    Stored {
+        /// Who was asked.
+        from: I,
+        /// The round of the [`PutAction::Send`] that this answers.
+        round: Round,
+    },
+    /// `from` holds a greater version instead.
+    Superseded {
+        /// Who was asked.
+        from: I,
+        /// The round of the [`PutAction::Send`] that this answers.
+        round: Round,
+        /// The version it holds.
+        by: V,
+    },
+    /// `from` gave no answer that helps.
+    Failed {
+        /// Who was asked.
+        from: I,
+        /// The round of the [`PutAction::Send`] that this answers.
+        round: Round,
+        /// Whether it may hold the record all the same.
+        failure: Failure,
+    },
+    /// The record has a new version, as [`PutAction::Restamp`] asked.
+    Restamped {
+        /// The new version.
+        version: V,
+    },
+    /// The clock may not go as far as [`PutAction::Restamp`] asked.
+    RestampFailed,
+    /// The coordinator holds the hint durably, as [`PutAction::KeepHint`] asked.
+    HintKept {
+        /// Whom the hint is for.
+        replica: I,
+        /// The round of the [`PutAction::KeepHint`] that this answers.
+        round: Round,
+    },
+    /// The coordinator cannot keep the hint. The replica is left to anti-entropy.
+    HintRefused {
+        /// Whom the hint was for.
+        replica: I,
+        /// The round of the [`PutAction::KeepHint`] that this answers.
+        round: Round,
+    },
+    /// The time asked for with [`PutAction::SetTimer`] has come.
+    TimerFired,
+}
+
+/// Something the driver must do; actions are carried out in the order they come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PutAction<I, V> {
+    /// Send the record to `to`, under the version of `round`. Ends in [`PutEvent::Stored`],
+    /// [`PutEvent::Superseded`] or [`PutEvent::Failed`].
+    Send {
+        /// Whom to ask.
+        to: I,
+        /// The replica that `to` shall keep the record for, as a hint; `None` if `to` is one.
+        hint_for: Option<I>,
+        /// To be named in the answer.
+        round: Round,
+    },
+    /// Give the record a version greater than `above`, for the second round. Ends in
+    /// [`PutEvent::Restamped`] or [`PutEvent::RestampFailed`].
+    Restamp {
+        /// The greatest version that any node named.
+        above: V,
+    },
+    /// Keep the record, under the version of `round`, as a hint for `replica` on this node. Ends in
+    /// [`PutEvent::HintKept`] or [`PutEvent::HintRefused`].
+    KeepHint {
+        /// Whom the hint is for.
+        replica: I,
+        /// To be named in the answer.
+        round: Round,
+    },
+    /// Report [`PutEvent::TimerFired`] at or after `at`; replaces any earlier timer.
+    SetTimer {
+        /// When.
+        at: Instant,
+    },
+    /// Answer the client. Comes exactly once; the write may go on after it.
+    Reply(Result<PutReceipt<I, V>, PutError>),
+}
+
+/// One write, from the first send until every replica has it or a hint of it is held somewhere.
+///
+/// The client is answered at `w` acks; everything after that is for the replicas that missed the
+/// write. A replica that fails or is late is stood in for by the next fallback, which keeps a hint
+/// (Dynamo §4.6), and when there is none left the coordinator keeps it.
+///
+/// **The floor rule.** A write that `w` nodes have answered, but not all of them by storing it, met
+/// a greater version: perhaps one that was acknowledged before this write began, by a node with a
+/// faster clock. It is sent once more, to all, under a version above all that it was told of. Among
+/// the first `w` to answer is one that holds every write acknowledged earlier, if `2w > n` and only
+/// replicas count; so whatever still supersedes the new version is concurrent, and in the second
+/// round `Superseded` is an ack.
+#[derive(Debug)]
+pub struct Put<I, V> {
+    quorum: Quorum,
+    version: V,
+    told: V, // the greatest version heard of, our own included
+    round: Round,
+    restamping: bool,
+    seats: Vec<Seat<I>>,
+    waiting: BTreeMap<I, Waiting>, // whoever answers leaves, so no answer counts twice
+    fallbacks: VecDeque<I>,
+    perhaps_held: bool, // some node stored the record, or nobody can say that it did not
+    patience: Duration,
+    deadline: Instant,
+    end: Instant,
+    armed: Option<Instant>,
+    replied: bool,
+    actions: VecDeque<PutAction<I, V>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    seat: usize,
+    late_at: Option<Instant>, // `None` once it is late
+}
+
+impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
+    /// Starts a write of `version` to the first `quorum.n()` nodes of a preference list; the rest
+    /// are fallbacks, in the order to try them.
+    ///
+    /// A replica that is `down` is replaced at once by the next fallback that is not. That steers
+    /// and no more: before a write fails for want of replicas, those that are down are asked too.
+    ///
+    /// A node that has not answered after `patience` is stood in for, and may still answer. After
+    /// `timeout` the client is answered, and after as long again every replica that is still silent
+    /// gets a hint from the coordinator.
+    ///
+    /// If the list is shorter than `quorum.w()`, nothing is sent and the write is rejected.
+    ///
+    /// # Panics
+    /// If `nodes` repeats a node: its acks would count twice. If `now` plus twice `timeout`, or plus
+    /// `patience`, is more than an [`Instant`] can hold.
+    pub fn start(
+        nodes: &[I],
+        down: impl Fn(&I) -> bool,
+        quorum: Quorum,
+        version: V,
+        patience: Duration,
+        timeout: Duration,
+        now: Instant,
+    ) -> Self {
+        let distinct = nodes.iter().collect::<BTreeSet<_>>().len();
+        assert_eq!(distinct, nodes.len(), "preference list repeats a node");
+        let (replicas, rest) = nodes.split_at(quorum.n().min(nodes.len()));
+        let (absent, present): (VecDeque<I>, VecDeque<I>) = rest.iter().cloned().partition(&down);
+        let mut put = Self {
+            quorum,
+            told: version.clone(),
+            version,
+            round: Round::First,
+            restamping: false,
+            seats: replicas.iter().cloned().map(Seat::new).collect(),
+            waiting: BTreeMap::new(),
+            fallbacks: present,
+            perhaps_held: false,
+            patience,
+            deadline: now + timeout,
+            end: now + timeout + timeout,
+            armed: None,
+            replied: false,
+            actions: VecDeque::new(),
+        };
+        if replicas.len() >= quorum.w() {
+            for (seat, replica) in replicas.iter().enumerate() {
+                let stand_in = if down(replica) { put.fallbacks.pop_front() } else { None };
+                put.ask(stand_in.unwrap_or_else(|| replica.clone()), seat, now);
+            }
+        }
+        put.fallbacks.extend(absent);
+        put.settle(now);
+        put
+    }
+
+    /// Takes in one event. Late, repeated and unexpected events change nothing.
+    ///
+    /// # Panics
+    /// If a [`PutEvent::Restamped`] that was asked for brings a version that is not above
+    /// the one named: the second round would prove nothing.
+    pub fn handle(&mut self, event: PutEvent<I, V>, now: Instant) {
+        if self.is_done() {
+            return;
+        }
+        match event {
+            PutEvent::Stored { from, round } => {
+                if let Some(seat) = self.leave(&from, round) {
+                    self.perhaps_held = true;
+                    self.seats[seat].answered(from, Answer::Stored);
+                }
+            }
+            PutEvent::Superseded { from, round, by } => {
+                if let Some(seat) = self.leave(&from, round) {
+                    // Once the new version is asked for, what it must be above is settled.
+                    if !self.restamping {
+                        self.told = self.told.clone().max(by);
+                    }
+                    self.seats[seat].answered(from, Answer::Superseded);
+                }
+            }
+            PutEvent::Failed { from, round, failure } => {
+                if let Some(seat) = self.leave(&from, round) {
+                    self.perhaps_held |= failure == Failure::Unknown;
+                    self.seats[seat].failed(&from);
+                    self.replace(seat, now);
+                }
+            }
+            PutEvent::Restamped { version } => self.start_second_round(version, now),
+            PutEvent::RestampFailed if self.restamping => {
+                let (needed, acked, outcome) = self.shortfall();
+                self.reply(Err(PutError::ClockTooFar { needed, acked, outcome }));
+            }
+            PutEvent::RestampFailed => {}
+            PutEvent::HintKept { replica, round } => self.end_keeping(&replica, round, true),
+            PutEvent::HintRefused { replica, round } => self.end_keeping(&replica, round, false),
+            PutEvent::TimerFired => self.tick(now),
+        }
+        self.settle(now);
+    }
+
+    /// The next thing to do; `None` until another event has been handled.
+    pub fn poll_action(&mut self) -> Option<PutAction<I, V>> {
+        self.actions.pop_front()
+    }
+
+    /// Whether the client is answered and no event can matter any more: every replica has the
+    /// write or a hint of it is held, or it is certain that no node holds the record. The driver
+    /// may then carry out what [`poll_action`](Self::poll_action) still gives, and drop this.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        let nobody_holds_it = self.waiting.is_empty() && !self.perhaps_held;
+        self.replied && (nobody_holds_it || self.seats.iter().all(Seat::is_covered))
+    }
+
+    /// The version of the round that the write is in.
+    pub const fn version(&self) -> &V {
+        &self.version
+    }
+
+    fn ask(&mut self, node: I, seat: usize, now: Instant) {
+        let place = &mut self.seats[seat];
+        let hint_for = (node != place.replica).then(|| place.replica.clone());
+        place.asked(node.clone());
+        let late_at = Some(now + self.patience);
+        self.waiting.insert(node.clone(), Waiting { seat, late_at });
+        self.actions.push_back(PutAction::Send { to: node, hint_for, round: self.round });
+    }
+
+    fn leave(&mut self, from: &I, round: Round) -> Option<usize> {
+        if round != self.round {
+            return None;
+        }
+        self.waiting.remove(from).map(|waiting| waiting.seat)
+    }
+
+    /// Finds a stand-in for a seat in which somebody failed or is late, unless one is on the way.
+    fn replace(&mut self, seat: usize, now: Instant) {
+        let in_time =
+            self.waiting.values().any(|waiting| waiting.seat == seat && waiting.late_at.is_some());
+        if in_time || self.seats[seat].is_covered() {
+            return;
+        }
+        if let Some(fallback) = self.fallbacks.pop_front() {
+            self.ask(fallback, seat, now);
+        } else if !self.seats[seat].replica_asked {
+            self.ask(self.seats[seat].replica.clone(), seat, now);
+        }
+    }
+
+    fn start_second_round(&mut self, version: V, now: Instant) {
+        if !self.restamping {
+            return;
+        }
+        assert!(version > self.told, "the new version is not above what the write was told of");
+        self.restamping = false;
+        self.version = version;
+        self.round = Round::Second;
+        // Nobody will listen for the answers that are still out.
+        self.perhaps_held |= !self.waiting.is_empty();
+        self.waiting.clear();
+        for seat in 0..self.seats.len() {
+            for node in self.seats[seat].restart() {
+                self.ask(node, seat, now);
+            }
+        }
+    }
+
+    fn end_keeping(&mut self, replica: &I, round: Round, kept: bool) {
+        if round == self.round {
+            for seat in self.seats.iter_mut().filter(|seat| seat.replica == *replica) {
+                seat.keep_ended(kept);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.armed = None; // perhaps fired early: spent all the same
+        if now >= self.deadline && !self.replied {
+            let (needed, acked, outcome) = self.shortfall();
+            self.reply(Err(PutError::TimedOut { needed, acked, outcome }));
+        }
+        if now >= self.end {
+            self.perhaps_held |= !self.waiting.is_empty();
+            self.waiting.clear();
+            return;
+        }
+        let mut late = BTreeSet::new();
+        for waiting in self.waiting.values_mut() {
+            if waiting.late_at.is_some_and(|at| at <= now) {
+                waiting.late_at = None;
+                late.insert(waiting.seat);
+            }
+        }
+        for seat in late {
+            self.replace(seat, now);
+        }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        self.decide(now);
+        self.keep_hints();
+        self.arm();
+    }
+
+    /// Replies, or begins the second round, as soon as no further answer can change that.
+    fn decide(&mut self, now: Instant) {
+        if self.replied || self.restamping {
+            return;
+        }
+        let (needed, acked, answered) = (self.quorum.w(), self.acks().count(), self.answered());
+        if acked >= needed {
+            self.reply(Ok(self.receipt()));
+        } else if answered >= needed {
+            self.restamping = true;
+            self.actions.push_back(PutAction::Restamp { above: self.told.clone() });
+        } else if answered + self.pending() < needed {
+            let skipped = self.skipped();
+            if answered + self.pending() + skipped.len() < needed {
+                let (needed, acked, outcome) = self.shortfall();
+                self.reply(Err(PutError::TooFewReplicas { needed, acked, outcome }));
+            } else {
+                for seat in skipped {
+                    self.ask(self.seats[seat].replica.clone(), seat, now);
+                }
+            }
+        }
+    }
+
+    /// Keeps hints for replicas that nobody else can be asked for, once some node may hold the
+    /// record. Until then the write may yet turn out rejected, and a hint would make that a lie.
+    /// While a new version is awaited, a hint of the old one would be kept for nothing.
+    fn keep_hints(&mut self) {
+        if !self.perhaps_held || self.restamping {
+            return;
+        }
+        let waited_for: BTreeSet<_> = self.waiting.values().map(|waiting| waiting.seat).collect();
+        for (index, seat) in self.seats.iter_mut().enumerate() {
+            if seat.needs_keeping() && !waited_for.contains(&index) {
+                seat.keep_asked();
+                let replica = seat.replica.clone();
+                self.actions.push_back(PutAction::KeepHint { replica, round: self.round });
+            }
+        }
+    }
+
+    fn arm(&mut self) {
+        if self.is_done() {
+            return;
+        }
+        let replaceable = |waiting: &&Waiting| {
+            let seat = &self.seats[waiting.seat];
+            !seat.is_covered() && (!self.fallbacks.is_empty() || !seat.replica_asked)
+        };
+        let late = self.waiting.values().filter(replaceable).filter_map(|w| w.late_at).min();
+        let deadline = (!self.replied).then_some(self.deadline);
+        let end = (!self.waiting.is_empty()).then_some(self.end);
+        let next = [late, deadline, end].into_iter().flatten().min();
+        // A timer that is set too early only costs a look when it fires.
+        if let Some(at) = next.filter(|next| self.armed.is_none_or(|armed| *next < armed)) {
+            self.armed = Some(at);
+            self.actions.push_back(PutAction::SetTimer { at });
+        }
+    }
+
+    fn acks(&self) -> impl Iterator<Item = &I> {
+        let sloppy = self.quorum.sloppy();
+        let counts = |answer| answer == Answer::Stored || self.round == Round::Second;
+        let counted = self.seats.iter().filter_map(move |seat| seat.counted(sloppy));
+        counted.filter(move |&(_, answer)| counts(answer)).map(|(node, _)| node)
+    }
+
+    fn answered(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.counted(self.quorum.sloppy()).is_some()).count()
+    }
+
+    /// How many seats have no answer that counts, but somebody who may give one.
+    fn pending(&self) -> usize {
+        let sloppy = self.quorum.sloppy();
+        let counting = self.waiting.iter().filter(|(node, waiting)| {
+            let seat = &self.seats[waiting.seat];
+            seat.counted(sloppy).is_none() && (sloppy || **node == seat.replica)
+        });
+        counting.map(|(_, waiting)| waiting.seat).collect::<BTreeSet<_>>().len()
+    }
+
+    /// Seats that could count more if their replica were asked, which it has not been so far.
+    fn skipped(&self) -> Vec<usize> {
+        let sloppy = self.quorum.sloppy();
+        let open = |seat: &Seat<I>| !seat.replica_asked && seat.counted(sloppy).is_none();
+        let pending = |index| sloppy && self.waiting.values().any(|waiting| waiting.seat == index);
+        let seats = self.seats.iter().enumerate();
+        seats.filter(|&(i, seat)| open(seat) && !pending(i)).map(|(i, _)| i).collect()
+    }
+
+    fn shortfall(&self) -> (usize, usize, Outcome) {
+        let nobody_holds_it = self.waiting.is_empty() && !self.perhaps_held;
+        let outcome = if nobody_holds_it { Outcome::Rejected } else { Outcome::Indeterminate };
+        (self.quorum.w(), self.acks().count(), outcome)
+    }
+
+    fn receipt(&self) -> PutReceipt<I, V> {
+        let acks: Vec<I> = self.acks().cloned().collect();
+        let hint = |seat: &Seat<I>| Some((seat.replica.clone(), seat.holder()?));
+        PutReceipt {
+            version: self.version.clone(),
+            w: self.quorum.w(),
+            n: self.quorum.n(),
+            hinted: self.seats.iter().filter_map(hint).collect(),
+            sloppy: acks.iter().any(|node| self.seats.iter().all(|seat| seat.replica != *node)),
+            acks,
+            round: self.round,
+        }
+    }
+
+    fn reply(&mut self, result: Result<PutReceipt<I, V>, PutError>) {
+        assert!(!self.replied, "a client is answered once");
+        self.replied = true;
+        self.restamping = false;
+        self.actions.push_back(PutAction::Reply(result));
+    }
+}

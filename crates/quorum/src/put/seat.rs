@@ -1,0 +1,110 @@
+//! One replica's place in a write.
+
+use crate::receipt::Holder;
+
+/// What a node that took part answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Stored,
+    Superseded,
+}
+
+/// Whether the coordinator itself keeps the hint for a seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    No,
+    Asked,
+    Kept,
+    Refused,
+}
+
+/// The place of one replica. Whoever sits in it, it counts once.
+#[derive(Debug)]
+pub(super) struct Seat<I> {
+    pub(super) replica: I,
+    /// Whether the replica itself was asked in this round.
+    pub(super) replica_asked: bool,
+    /// Asked for this seat and not failed, in the order asked.
+    members: Vec<I>,
+    own: Option<Answer>,
+    stand_in: Option<(I, Answer)>,
+    keeping: Keeping,
+}
+
+impl<I: Clone + Ord> Seat<I> {
+    pub(super) fn new(replica: I) -> Self {
+        Self {
+            replica,
+            replica_asked: false,
+            members: Vec::new(),
+            own: None,
+            stand_in: None,
+            keeping: Keeping::No,
+        }
+    }
+
+    /// Forgets every answer; returns whom to ask in the new round.
+    ///
+    /// A node that failed is left out while another member stands in for it, since it would most
+    /// likely fail again; with nobody else the replica gets its second chance.
+    pub(super) fn restart(&mut self) -> Vec<I> {
+        let members = std::mem::take(&mut self.members);
+        *self = Self::new(self.replica.clone());
+        if members.is_empty() { vec![self.replica.clone()] } else { members }
+    }
+
+    pub(super) fn asked(&mut self, node: I) {
+        self.replica_asked |= node == self.replica;
+        self.members.push(node);
+    }
+
+    pub(super) fn failed(&mut self, node: &I) {
+        self.members.retain(|member| member != node);
+    }
+
+    pub(super) fn answered(&mut self, node: I, answer: Answer) {
+        if node == self.replica {
+            self.own = Some(answer);
+        } else if self.stand_in.is_none() {
+            self.stand_in = Some((node, answer));
+        }
+    }
+
+    /// The answer that counts for this seat: the replica's own before its stand-in's, so that a
+    /// receipt calls a write sloppy only if it is.
+    pub(super) fn counted(&self, sloppy: bool) -> Option<(&I, Answer)> {
+        let own = self.own.map(|answer| (&self.replica, answer));
+        let stand_in = self.stand_in.as_ref().map(|(node, answer)| (node, *answer));
+        own.or(stand_in.filter(|_| sloppy))
+    }
+
+    /// Whether the replica has the write, or something newer, or need not be seen to any more.
+    pub(super) fn is_covered(&self) -> bool {
+        self.own.is_some()
+            || self.stand_in.is_some()
+            || matches!(self.keeping, Keeping::Kept | Keeping::Refused)
+    }
+
+    pub(super) fn needs_keeping(&self) -> bool {
+        !self.is_covered() && self.keeping == Keeping::No
+    }
+
+    pub(super) fn keep_asked(&mut self) {
+        self.keeping = Keeping::Asked;
+    }
+
+    pub(super) fn keep_ended(&mut self, kept: bool) {
+        if self.keeping == Keeping::Asked {
+            self.keeping = if kept { Keeping::Kept } else { Keeping::Refused };
+        }
+    }
+
+    /// Who holds the hint, if the replica missed the write and somebody does.
+    pub(super) fn holder(&self) -> Option<Holder<I>> {
+        if self.own.is_some() {
+            return None;
+        }
+        let kept = (self.keeping == Keeping::Kept).then_some(Holder::Coordinator);
+        self.stand_in.as_ref().map(|(node, _)| Holder::Fallback(node.clone())).or(kept)
+    }
+}
