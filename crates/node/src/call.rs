@@ -1,0 +1,132 @@
+use std::time::{Duration, Instant};
+
+use quorate_quorum::{Failure, Round};
+use quorate_record::NodeId;
+
+use crate::{
+    Action, Message, Node, Now, Refusal, Request, Response,
+    node::{Inner, Timer},
+    reconcile::Part,
+    serve::Origin,
+};
+
+/// A request that this node has made of another, or of itself, and that is not answered yet.
+#[derive(Debug)]
+pub(crate) struct Call {
+    to: NodeId,
+    waiter: Waiter,
+    sent: Instant,
+}
+
+/// Who is to hear of the answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Waiter {
+    Write { id: u64, round: Round },
+    Read { id: u64 },
+    Repair { id: u64 },
+    Handoff { batch: u64 },
+    Exchange { id: u64, part: Part },
+    Ping { sent: Instant },
+}
+
+/// What came of a call: the answer, or why there is none.
+pub(crate) type Outcome = Result<Response, Failure>;
+
+impl Node {
+    /// Asks `to`. The caller forgets the call itself when it no longer wants the answer.
+    pub(crate) fn call(
+        &mut self,
+        time_left: Duration,
+        to: NodeId,
+        body: Request,
+        waiter: Waiter,
+        now: Now,
+    ) -> u64 {
+        let id = self.fresh_id();
+        self.calls.insert(id, Call { to, waiter, sent: now.instant });
+        if to == self.id {
+            self.defer(Inner::Asked { call: id, body });
+        } else {
+            let message = Message::Request { id, time_left, body };
+            self.act(Action::Send { to, message });
+        }
+        id
+    }
+
+    /// Asks `to`, and takes it for failed when there is no answer `within` that time.
+    pub(crate) fn call_within(
+        &mut self,
+        within: Duration,
+        to: NodeId,
+        body: Request,
+        waiter: Waiter,
+        now: Now,
+    ) {
+        let id = self.call(within, to, body, waiter, now);
+        self.set_timer(now.instant + within, Timer::Call(id));
+    }
+
+    pub(crate) fn received(&mut self, from: NodeId, via: u64, message: Message, now: Now) {
+        self.membership.heard(from, now.instant);
+        match message {
+            Message::Request { id, time_left, body } => {
+                let origin = Origin::Peer { node: from, via, id };
+                if time_left.is_zero() {
+                    self.respond(origin, Response::Refused(Refusal::TooLate));
+                } else {
+                    self.serve(origin, body, now);
+                }
+            }
+            Message::Response { id, body } => self.answered(from, id, body, now),
+        }
+    }
+
+    /// `from` has answered a call. Late and unexpected answers change nothing.
+    pub(crate) fn answered(&mut self, from: NodeId, id: u64, response: Response, now: Now) {
+        if self.calls.get(&id).is_some_and(|call| call.to == from) {
+            self.end_call(id, Ok(response), now);
+        }
+    }
+
+    pub(crate) fn unsent(&mut self, to: NodeId, id: u64, now: Now) {
+        if self.calls.get(&id).is_some_and(|call| call.to == to) {
+            self.call_failed(id, Some(Failure::Refused), now);
+        }
+    }
+
+    /// The connection to `peer` is gone: nothing asked of it will be answered any more.
+    pub(crate) fn lost(&mut self, peer: NodeId, now: Now) {
+        self.membership.lost(peer, now.instant);
+        let lost: Vec<u64> =
+            self.calls.iter().filter(|(_, call)| call.to == peer).map(|(&id, _)| id).collect();
+        for id in lost {
+            self.call_failed(id, None, now);
+        }
+    }
+
+    /// There will be no answer; unless `failure` says more, what was asked may have been done.
+    pub(crate) fn call_failed(&mut self, id: u64, failure: Option<Failure>, now: Now) {
+        self.end_call(id, Err(failure.unwrap_or(Failure::Unknown)), now);
+    }
+
+    fn end_call(&mut self, id: u64, outcome: Outcome, now: Now) {
+        let Some(Call { to, waiter, sent }) = self.calls.remove(&id) else { return };
+        match waiter {
+            Waiter::Write { id, round } => self.write_answered(id, to, round, outcome, now),
+            Waiter::Read { id } => {
+                if outcome.is_ok() && to != self.id {
+                    self.hedge.answered(now.instant.saturating_duration_since(sent));
+                }
+                self.read_answered(id, to, outcome, now);
+            }
+            Waiter::Repair { id } => self.repair_answered(id, to, outcome, now),
+            Waiter::Handoff { batch } => self.handoff_answered(batch, outcome, now),
+            Waiter::Exchange { id, part } => self.exchange_answered(id, part, outcome, now),
+            Waiter::Ping { sent } => {
+                if outcome.is_ok() {
+                    self.membership.ponged(to, sent, now.instant);
+                }
+            }
+        }
+    }
+}

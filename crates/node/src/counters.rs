@@ -1,0 +1,18 @@
+/// What a node has done since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Client writes begun, deletes included.
+    pub writes: u64,
+    /// Client reads begun.
+    pub reads: u64,
+    /// Writes that were superseded and went out again under a new version.
+    pub second_rounds: u64,
+    /// Reads that asked one replica more because one was late.
+    pub hedges: u64,
+    /// Stale replicas that were sent a newer record by a read.
+    pub read_repairs: u64,
+    /// Records refused because their version lay too far ahead of this node's clock.
+    pub refused_too_far_ahead: u64,
+    /// Client requests refused because too many were at work.
+    pub refused_overloaded: u64,
+}

@@ -1,0 +1,182 @@
+use std::{ops::RangeInclusive, time::Instant};
+
+use quorate_record::{Hint, Key, NodeId, Record, Timestamp, Version};
+
+use crate::{ClientReply, ClientRequest, Message, PutOutcome, Refusal, Request, Response};
+
+/// The time, as the driver sees it when it reports an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Never goes back; for waits and deadlines.
+    pub instant: Instant,
+    /// Milliseconds since the Unix epoch; may jump. For versions and for the age of hints.
+    pub wall_ms: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A client asks. Ends in [`Action::Reply`].
+    Client {
+        /// Chosen by the driver, unique among its open requests.
+        request: u64,
+        /// What the client wants.
+        body: ClientRequest,
+    },
+    /// Somebody asks this node directly, as a peer would. Ends in [`Action::Answer`].
+    Direct {
+        /// Chosen by the driver, unique among its open requests.
+        request: u64,
+        /// What is asked.
+        body: Request,
+    },
+    /// A peer's message came.
+    Received {
+        /// The peer.
+        from: NodeId,
+        /// The connection it came over; numbers are never used twice. A response goes back over
+        /// the connection of its request or not at all: the peer may have been restarted since,
+        /// and take it for the answer to another request.
+        via: u64,
+        /// What it says.
+        message: Message,
+    },
+    /// A request to a peer could not be sent: nothing of it has left this node.
+    Unsent {
+        /// The peer.
+        to: NodeId,
+        /// The request's id.
+        id: u64,
+    },
+    /// A connection to a peer stands.
+    Connected {
+        /// The peer.
+        peer: NodeId,
+        /// Which of its lives it is in.
+        incarnation: u64,
+    },
+    /// The connection to a peer is gone, or could not be made. What was asked of it may or may not
+    /// have been done.
+    Lost {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The local store has done what [`Action::Store`] asked.
+    Store {
+        /// The id given there.
+        id: u64,
+        /// What came of it.
+        reply: StoreReply,
+    },
+    /// The time given by [`Node::next_wake`](crate::Node::next_wake) has come.
+    Woken,
+}
+
+/// Something the driver must do; actions are carried out in the order they come.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send a request to a peer. If that cannot be done at once, it is to be reported as
+    /// [`Event::Unsent`].
+    Send {
+        /// The peer.
+        to: NodeId,
+        /// What to ask.
+        message: Message,
+    },
+    /// Send a response over the connection that its request came by; if that is gone, drop it.
+    Respond {
+        /// The connection.
+        via: u64,
+        /// The answer.
+        message: Message,
+    },
+    /// Have the local store do something. Ends in [`Event::Store`].
+    Store {
+        /// To be named in the event.
+        id: u64,
+        /// What to do.
+        request: StoreRequest,
+    },
+    /// Remove what the hint queue holds for this target and key, unless it is newer than `version`.
+    /// Needs no answer: a hint that comes back after a crash is delivered again, harmlessly.
+    ForgetHint {
+        /// Whom the hint was for.
+        target: NodeId,
+        /// Its key.
+        key: Key,
+        /// The version that is no longer needed.
+        version: Version,
+    },
+    /// Answer a client; comes once for each [`Event::Client`].
+    Reply {
+        /// The client's request.
+        request: u64,
+        /// The answer.
+        reply: Box<ClientReply>,
+    },
+    /// Answer a direct request; comes once for each [`Event::Direct`].
+    Answer {
+        /// The request.
+        request: u64,
+        /// The answer.
+        response: Response,
+    },
+}
+
+/// What a node asks of its local store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreRequest {
+    /// Merge a record into what is held for its key. Ends in [`StoreReply::Applied`].
+    Apply {
+        /// The key.
+        key: Key,
+        /// What to merge.
+        record: Record,
+    },
+    /// Look a key up. Ends in [`Response::Found`].
+    Get {
+        /// The key.
+        key: Key,
+    },
+    /// Summarise sets of token ranges. Ends in [`Response::Digests`].
+    Digests {
+        /// Each gets one digest; the ranges of a set are disjoint.
+        sets: Vec<Vec<RangeInclusive<u64>>>,
+    },
+    /// List token ranges, at most `limit` records. Ends in [`Response::Listed`].
+    List {
+        /// Disjoint and in order.
+        ranges: Vec<RangeInclusive<u64>>,
+        /// Most items of the answer.
+        limit: usize,
+    },
+    /// Read the records with these tokens, in order, until `max_bytes` are reached; at least one
+    /// record if there is any. Ends in [`Response::Fetched`].
+    Fetch {
+        /// The tokens.
+        tokens: Vec<u64>,
+        /// Most bytes of keys and values.
+        max_bytes: usize,
+    },
+    /// Persist a clock ceiling. Ends in [`StoreReply::Persisted`].
+    ReserveClock {
+        /// No version up to here may be issued after a restart.
+        ceiling: Timestamp,
+    },
+    /// Persist a hint in the hint queue. Ends in [`StoreReply::Persisted`].
+    PersistHint {
+        /// The hint.
+        hint: Hint,
+    },
+}
+
+/// What came of a [`StoreRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreReply {
+    /// To [`StoreRequest::Apply`]; what it says is durable, as far as the sync policy goes.
+    Applied(PutOutcome),
+    /// To [`StoreRequest::ReserveClock`] and [`StoreRequest::PersistHint`].
+    Persisted(Result<(), Refusal>),
+    /// To the others: the same as to the peer request of that name.
+    Read(Response),
+}

@@ -1,0 +1,123 @@
+//! Hints: takes them on, has them made durable, and hands them to their replicas.
+
+use std::time::Duration;
+
+use quorate_hints::{Handed, HintAction, HintBook, HintOptions, Offer, Refusal as Why};
+use quorate_quorum::{PutEvent, Round};
+use quorate_record::{Hint, NodeId};
+
+use crate::{
+    Action, Node, NodeOptions, Now, PutOutcome, Refusal, Request, Response, StoreRequest,
+    call::{Outcome, Waiter},
+    node::Inner,
+    serve::{Origin, StoreWaiter},
+};
+
+/// A target that takes longer to answer a batch is left alone for a while.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who waits for a hint to be durable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HintWaiter {
+    /// Who asked this node, as a fallback, to keep it.
+    Respond(Origin),
+    /// A write of this node's own.
+    Kept { write: u64, replica: NodeId, round: Round },
+}
+
+pub(crate) fn book(options: &NodeOptions, hints: Vec<Hint>, now: Now) -> HintBook {
+    let limits = HintOptions { max_bytes: options.hint_max_bytes, ttl: options.hint_ttl };
+    let mut book = HintBook::new(limits);
+    book.restore(hints);
+    book.tick(now.instant, now.wall_ms);
+    book
+}
+
+impl Node {
+    /// The hints that this node holds.
+    #[must_use]
+    pub fn hints(&self) -> &HintBook {
+        &self.hints
+    }
+
+    pub(crate) fn offer_hint(&mut self, hint: Hint, waiter: HintWaiter, now: Now) {
+        let (after, outcome) = match self.hints.offer(hint, now.instant) {
+            Offer::Keep { id } => (Some(id), PutOutcome::Stored),
+            Offer::AlreadyHeld { after } => (after, PutOutcome::Stored),
+            Offer::Superseded { by, after } => (after, PutOutcome::Superseded(by)),
+            Offer::Refused(Why::Full | Why::SwitchedOff) => {
+                (None, PutOutcome::Refused(Refusal::NoHintRoom))
+            }
+        };
+        match after {
+            Some(id) => self.hint_waiters.entry(id).or_default().push((waiter, outcome)),
+            None => self.defer(Inner::Hinted { waiter, outcome }),
+        }
+    }
+
+    pub(crate) fn hint_persisted(&mut self, id: u64, outcome: Result<(), Refusal>, now: Now) {
+        self.hints.persisted(id, outcome.is_ok(), now.instant);
+        for (waiter, success) in self.hint_waiters.remove(&id).unwrap_or_default() {
+            let outcome = match &outcome {
+                Ok(()) => success,
+                Err(why) => PutOutcome::Refused(why.clone()),
+            };
+            self.defer(Inner::Hinted { waiter, outcome });
+        }
+    }
+
+    pub(crate) fn hinted(&mut self, waiter: HintWaiter, outcome: PutOutcome, now: Now) {
+        match waiter {
+            HintWaiter::Respond(origin) => self.respond(origin, Response::Put(outcome)),
+            HintWaiter::Kept { write, replica, round } => {
+                let event = match outcome {
+                    PutOutcome::Stored | PutOutcome::Superseded(_) => {
+                        PutEvent::HintKept { replica, round }
+                    }
+                    PutOutcome::Refused(_) => PutEvent::HintRefused { replica, round },
+                };
+                self.write_event(write, event, now);
+            }
+        }
+    }
+
+    pub(crate) fn run_hints(&mut self, now: Now) {
+        while let Some(action) = self.hints.poll_action() {
+            match action {
+                HintAction::Persist { id, hint } => {
+                    self.store(StoreRequest::PersistHint { hint }, StoreWaiter::Hint { id });
+                }
+                HintAction::Deliver { target, batch, hints } => {
+                    let body = Request::Merge { records: hints };
+                    let waiter = Waiter::Handoff { batch };
+                    self.call_within(BATCH_TIMEOUT, target, body, waiter, now);
+                }
+                HintAction::Forget { target, key, version } => {
+                    self.act(Action::ForgetHint { target, key, version });
+                }
+                // The book counts it, and anti-entropy compares all ranges in any case.
+                HintAction::Dropped { .. } => {}
+            }
+        }
+    }
+
+    pub(crate) fn handoff_answered(&mut self, batch: u64, outcome: Outcome, now: Now) {
+        let error = match outcome {
+            Ok(Response::Merged(outcomes)) => {
+                let handed: Vec<Handed> = outcomes.iter().map(handed).collect();
+                return self.hints.delivered(batch, &handed, now.instant);
+            }
+            Ok(Response::Refused(why)) => why.to_string(),
+            Ok(_) => "an answer to something else".to_owned(),
+            Err(_) => "no answer".to_owned(),
+        };
+        self.hints.delivery_failed(batch, error, now.instant);
+    }
+}
+
+fn handed(outcome: &PutOutcome) -> Handed {
+    match outcome {
+        PutOutcome::Stored | PutOutcome::Superseded(_) => Handed::Taken,
+        PutOutcome::Refused(_) => Handed::Refused,
+    }
+}

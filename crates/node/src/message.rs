@@ -1,0 +1,157 @@
+use std::{ops::RangeInclusive, time::Duration};
+
+use quorate_record::{Digest, Key, NodeId, Record, Stamp, Version};
+
+/// What one node sends another over their stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Asks for something; every request is answered once, or its connection is lost.
+    Request {
+        /// Chosen by the asker, unique among its open requests.
+        id: u64,
+        /// How long the asker still waits; work that comes too late is dropped undone.
+        time_left: Duration,
+        /// What is asked.
+        body: Request,
+    },
+    /// The answer to a request.
+    Response {
+        /// The request's id.
+        id: u64,
+        /// The answer.
+        body: Response,
+    },
+}
+
+/// What a node asks of another, or of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// "Are you there?" Answered by [`Response::Pong`].
+    Ping {
+        /// The asker's wall clock, in milliseconds since the Unix epoch.
+        wall_ms: u64,
+    },
+    /// Take part in a client's write. Answered by [`Response::Put`].
+    Put {
+        /// The key.
+        key: Key,
+        /// What to store.
+        record: Record,
+        /// Keep it as a hint for this replica instead of storing it.
+        hint_for: Option<NodeId>,
+    },
+    /// Take part in a client's read. Answered by [`Response::Found`].
+    Get {
+        /// The key.
+        key: Key,
+        /// Look among the hints held for others instead of the own records.
+        from_hints: bool,
+    },
+    /// Merge these records, which another owner or a hint holder has. Answered by
+    /// [`Response::Merged`].
+    Merge {
+        /// Together at most about [`MAX_BATCH_BYTES`], or a single record.
+        records: Vec<(Key, Record)>,
+    },
+    /// Summarise what you hold in each of these spans of the token space, as far as you and the
+    /// asker both own it. Answered by [`Response::Digests`].
+    Digests {
+        /// At most [`MAX_SPANS`].
+        spans: Vec<RangeInclusive<u64>>,
+    },
+    /// List what you hold in this span of the token space, as far as you and the asker both own
+    /// it. Answered by [`Response::Listed`].
+    List {
+        /// Tokens from first to last.
+        span: RangeInclusive<u64>,
+    },
+    /// Send the records whose keys have these tokens, as far as you and the asker both own them.
+    /// Answered by [`Response::Fetched`].
+    Fetch {
+        /// At most [`MAX_ITEMS`].
+        tokens: Vec<u64>,
+    },
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// To [`Request::Ping`].
+    Pong {
+        /// The answerer's wall clock, in milliseconds since the Unix epoch.
+        wall_ms: u64,
+    },
+    /// To [`Request::Put`].
+    Put(PutOutcome),
+    /// To [`Request::Get`]: what is held, tombstones included.
+    Found(Option<Record>),
+    /// To [`Request::Merge`]: one outcome a record, in its order.
+    Merged(Vec<PutOutcome>),
+    /// To [`Request::Digests`]: one digest a span, in its order.
+    Digests(Vec<Digest>),
+    /// To [`Request::List`].
+    Listed {
+        /// Token and stamp of each record, in token order.
+        items: Vec<(u64, Stamp)>,
+        /// Whether these are all; if not, the rest lies behind the last token.
+        complete: bool,
+    },
+    /// To [`Request::Fetch`]: the records of the first tokens, as many as fit in a batch; none only
+    /// if there are none.
+    Fetched(Vec<(Key, Record)>),
+    /// To any request: it was not done and will not be.
+    Refused(Refusal),
+}
+
+/// What became of one record at one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// The node holds exactly this record, durably.
+    Stored,
+    /// The node holds a greater one, durably.
+    Superseded(Version),
+    /// The node has not taken it and will not.
+    Refused(Refusal),
+}
+
+/// Why a node did not do what it was asked. Nothing has been changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no space for it on the disk.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The log failed and takes no more writes until the node is restarted.
+    #[error("the log has failed; the node takes no writes until it is restarted")]
+    LogFailed,
+    /// Too much is waiting already.
+    #[error("overloaded")]
+    Overloaded,
+    /// The space for hints is used up, or hints are switched off.
+    #[error("no room for hints")]
+    NoHintRoom,
+    /// The node is no owner of the key.
+    #[error("not an owner of the key")]
+    NotOwner,
+    /// The version is further ahead of the node's clock than clocks may differ.
+    #[error("the version lies too far ahead of this node's clock")]
+    TooFarAhead,
+    /// The asker's time was over before the work began.
+    #[error("the deadline had passed")]
+    TooLate,
+    /// The request breaks a limit or contradicts itself.
+    #[error("malformed request")]
+    Malformed,
+    /// The records asked for cannot be read.
+    #[error("damaged here")]
+    Damaged,
+}
+
+/// Most bytes of records in a [`Request::Merge`] or [`Response::Fetched`], unless a single record
+/// is larger.
+pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
+
+/// Most spans in a [`Request::Digests`].
+pub const MAX_SPANS: usize = quorate_antientropy::MAX_SPANS;
+
+/// Most items in a list of tokens, stamps or records.
+pub const MAX_ITEMS: usize = 1024;

@@ -1,0 +1,240 @@
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use quorate_hints::HintBook;
+use quorate_membership::{Membership, MembershipAction, PeerState};
+use quorate_record::{Hint, HybridClock, NodeId, Timestamp, Writer};
+use quorate_ring::Ring;
+
+use crate::{
+    Action, Counters, Event, NodeOptions, Now, PutOutcome, Request, Response,
+    call::{Call, Waiter},
+    handoff::{self, HintWaiter},
+    hedge::HedgePolicy,
+    parked::Parked,
+    read::Read,
+    reconcile::Reconcile,
+    serve::{MergeBatch, Origin, StoreWaiter},
+    write::Write,
+};
+
+/// One replica and coordinator: everything of a Quorate node that decides.
+///
+/// Report what happens with [`handle`](Self::handle), then carry out what
+/// [`poll_action`](Self::poll_action) gives until it is empty, and report [`Event::Woken`] at
+/// [`next_wake`](Self::next_wake). Nothing here blocks, reads a clock or draws a random number, so
+/// the same events give the same actions.
+///
+/// The node asks itself like any other replica: its own part in a request takes the same path as a
+/// peer's, except that it does not leave the machine.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) options: NodeOptions,
+    pub(crate) ring: Ring<NodeId>,
+    pub(crate) clock: HybridClock,
+    pub(crate) membership: Membership<NodeId>,
+    pub(crate) incarnations: BTreeMap<NodeId, u64>,
+    pub(crate) hints: HintBook,
+    pub(crate) hint_waiters: BTreeMap<u64, Vec<(HintWaiter, PutOutcome)>>,
+    pub(crate) hedge: HedgePolicy,
+    pub(crate) reconcile: Reconcile,
+    pub(crate) writes: BTreeMap<u64, Box<Write>>,
+    pub(crate) reads: BTreeMap<u64, Box<Read>>,
+    pub(crate) parked: VecDeque<Parked>,
+    pub(crate) reserving: bool,
+    pub(crate) calls: BTreeMap<u64, Call>,
+    pub(crate) store_waiters: BTreeMap<u64, StoreWaiter>,
+    pub(crate) merges: BTreeMap<u64, MergeBatch>,
+    pub(crate) counters: Counters,
+    timers: BTreeSet<(Instant, Timer)>,
+    inbox: VecDeque<Inner>,
+    actions: VecDeque<Action>,
+    next_id: u64,
+}
+
+/// Whose time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    Write(u64),
+    Read(u64),
+    Parked(u64),
+    Call(u64),
+}
+
+/// What the node tells itself; taken up when the present step is over, so that no machine is
+/// entered twice.
+#[derive(Debug)]
+pub(crate) enum Inner {
+    Asked { call: u64, body: Request },
+    Answered { call: u64, response: Response },
+    Hinted { waiter: HintWaiter, outcome: PutOutcome },
+}
+
+impl Node {
+    /// A node that starts, or starts again.
+    ///
+    /// `ceiling` is the greatest clock ceiling that was ever persisted, `hints` what the hint queue
+    /// holds.
+    ///
+    /// # Panics
+    /// If the ring does not have `writer.node`.
+    #[must_use]
+    pub fn new(
+        writer: Writer,
+        ring: Ring<NodeId>,
+        options: NodeOptions,
+        ceiling: Timestamp,
+        hints: Vec<Hint>,
+        now: Now,
+    ) -> Self {
+        let id = writer.node;
+        let ids: Vec<NodeId> = ring.nodes().iter().map(|node| node.id).collect();
+        assert!(ids.contains(&id), "the ring has no node {id}");
+        let peers: Vec<NodeId> = ids.into_iter().filter(|&peer| peer != id).collect();
+        Self {
+            id,
+            clock: HybridClock::new(writer, ceiling, options.max_clock_skew_ms),
+            membership: Membership::new(peers, options.membership, now.instant),
+            incarnations: BTreeMap::new(),
+            hints: handoff::book(&options, hints, now),
+            hint_waiters: BTreeMap::new(),
+            hedge: HedgePolicy::new(),
+            reconcile: Reconcile::new(id, &ring, &options, now.instant),
+            writes: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            parked: VecDeque::new(),
+            reserving: false,
+            calls: BTreeMap::new(),
+            store_waiters: BTreeMap::new(),
+            merges: BTreeMap::new(),
+            counters: Counters::default(),
+            timers: BTreeSet::new(),
+            inbox: VecDeque::new(),
+            actions: VecDeque::new(),
+            next_id: 0,
+            ring,
+            options,
+        }
+    }
+
+    /// Takes in one event.
+    pub fn handle(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Client { request, body } => self.begin(request, body, now),
+            Event::Direct { request, body } => self.serve(Origin::Outside { request }, body, now),
+            Event::Received { from, via, message } => self.received(from, via, message, now),
+            Event::Unsent { to, id } => self.unsent(to, id, now),
+            Event::Connected { peer, incarnation } => {
+                self.incarnations.insert(peer, incarnation);
+                self.membership.connected(peer, now.instant);
+            }
+            Event::Lost { peer } => self.lost(peer, now),
+            Event::Store { id, reply } => self.store_replied(id, reply, now),
+            Event::Woken => self.woken(now),
+        }
+        self.settle(now);
+    }
+
+    /// The next thing to do; `None` until another event has been handled.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When to report [`Event::Woken`]; may lie in the past. `None` while nothing waits for time.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Instant> {
+        let timer = self.timers.first().map(|&(at, _)| at);
+        [timer, self.membership.next_wake(), self.hints.next_wake(), self.reconcile.next_wake()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Lets everything run that needs no further event.
+    fn settle(&mut self, now: Now) {
+        loop {
+            while let Some(inner) = self.inbox.pop_front() {
+                match inner {
+                    Inner::Asked { call, body } => self.serve(Origin::Own { call }, body, now),
+                    Inner::Answered { call, response } => {
+                        self.answered(self.id, call, response, now);
+                    }
+                    Inner::Hinted { waiter, outcome } => self.hinted(waiter, outcome, now),
+                }
+            }
+            self.run_membership(now);
+            self.run_hints(now);
+            self.run_exchange(now);
+            if self.inbox.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn run_membership(&mut self, now: Now) {
+        /// A ping that took longer tells nothing any more.
+        const PING_TIMEOUT: Duration = Duration::from_secs(5);
+        while let Some(action) = self.membership.poll_action() {
+            match action {
+                MembershipAction::Ping { peer } => {
+                    let waiter = Waiter::Ping { sent: now.instant };
+                    let body = Request::Ping { wall_ms: now.wall_ms };
+                    self.call_within(PING_TIMEOUT, peer, body, waiter, now);
+                }
+                MembershipAction::Changed { peer, to: PeerState::Up, .. } => {
+                    self.hints.target_up(peer, now.instant);
+                }
+                MembershipAction::Changed { peer, to: PeerState::Down, .. } => {
+                    self.hints.target_down(peer);
+                }
+                MembershipAction::Changed { to: PeerState::Suspect, .. } => {}
+            }
+        }
+    }
+
+    fn woken(&mut self, now: Now) {
+        while let Some(&(at, timer)) = self.timers.first() {
+            if at > now.instant {
+                break;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Write(id) => self.write_timer_fired(id, now),
+                Timer::Read(id) => self.read_timer_fired(id, now),
+                Timer::Parked(id) => self.parked_too_long(id),
+                Timer::Call(id) => self.call_failed(id, None, now),
+            }
+        }
+        self.membership.tick(now.instant);
+        self.hints.tick(now.instant, now.wall_ms);
+    }
+
+    pub(crate) fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(crate) fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    /// Later, when the present step is over.
+    pub(crate) fn defer(&mut self, inner: Inner) {
+        self.inbox.push_back(inner);
+    }
+
+    pub(crate) fn set_timer(&mut self, at: Instant, timer: Timer) {
+        self.timers.insert((at, timer));
+    }
+
+    pub(crate) fn clear_timer(&mut self, at: Instant, timer: Timer) {
+        self.timers.remove(&(at, timer));
+    }
+
+    pub(crate) fn is_down(&self, node: NodeId) -> bool {
+        self.membership.state(node) == Some(PeerState::Down)
+    }
+}

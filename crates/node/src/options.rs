@@ -1,0 +1,40 @@
+use std::time::Duration;
+
+use quorate_membership::MembershipOptions;
+use quorate_quorum::Repair;
+
+/// How a node behaves.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// How far clocks may differ, in milliseconds; versions further ahead are refused.
+    pub max_clock_skew_ms: u64,
+    /// Whether a read answers before or after it has mended stale replicas.
+    pub read_repair: Repair,
+    /// How old a courtesy hint may get; zero keeps none.
+    pub hint_ttl: Duration,
+    /// Most bytes of all hints together.
+    pub hint_max_bytes: u64,
+    /// How often to compare with a peer; `None` never.
+    pub anti_entropy_interval: Option<Duration>,
+    /// Most records that one comparison moves.
+    pub anti_entropy_max_per_tick: usize,
+    /// Most client requests at work at once, those answered but not finished included.
+    pub max_requests: usize,
+    /// When a silent peer counts as down.
+    pub membership: MembershipOptions,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self {
+            max_clock_skew_ms: 10_000,
+            read_repair: Repair::Async,
+            hint_ttl: Duration::from_secs(10_800),
+            hint_max_bytes: 1 << 30,
+            anti_entropy_interval: Some(Duration::from_millis(1_500)),
+            anti_entropy_max_per_tick: 200,
+            max_requests: 4 * 4_096,
+            membership: MembershipOptions::default(),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+use std::time::{Duration, Instant};
+
+use quorate_quorum::{Failure as Missing, Put, PutAction, PutEvent, Round};
+use quorate_record::{Hint, HintKind, Key, NodeId, Record, Timestamp, Version};
+
+use crate::{
+    ClientReply, ClientRequest, Failure, Node, Now, Operation, PutOutcome, Refusal, Request,
+    Response,
+    call::{Outcome, Waiter},
+    handoff::HintWaiter,
+    node::Timer,
+    parked::Parked,
+};
+
+/// A client's write at work.
+#[derive(Debug)]
+pub(crate) struct Write {
+    request: u64,
+    key: Key,
+    record: Record,
+    put: Put<NodeId, Version>,
+    end: Instant, // the machine is done by then
+    restamp_above: Timestamp,
+    timer: Option<Instant>,
+    calls: Vec<u64>,
+    reason: Option<Refusal>,
+}
+
+impl Node {
+    /// Begins a client's request, or refuses it.
+    pub(crate) fn begin(&mut self, request: u64, body: ClientRequest, now: Now) {
+        let open = self.writes.len() + self.reads.len() + self.parked.len();
+        if open >= self.options.max_requests {
+            self.counters.refused_overloaded += 1;
+            return self.reply(request, ClientReply::Refused(Refusal::Overloaded));
+        }
+        match body.operation {
+            Operation::Get => self.begin_read(request, body, now),
+            Operation::Put(_) | Operation::Delete => {
+                let deadline = now.instant + body.timeout;
+                self.begin_write(request, body, deadline, now);
+            }
+        }
+    }
+
+    pub(crate) fn begin_write(
+        &mut self,
+        request: u64,
+        body: ClientRequest,
+        deadline: Instant,
+        now: Now,
+    ) {
+        let Some(version) = self.issue(now) else {
+            return self.park_write(request, body, deadline);
+        };
+        self.counters.writes += 1;
+        let ClientRequest { key, operation, quorum, .. } = body;
+        let record = match operation {
+            Operation::Put(value) => Record::live(version, value),
+            Operation::Delete | Operation::Get => Record::tombstone(version),
+        };
+        let timeout = deadline.saturating_duration_since(now.instant);
+        let nodes = self.preference(&key);
+        let put = Put::start(
+            &nodes,
+            |&node| self.is_down(node),
+            quorum,
+            version,
+            patience(timeout),
+            timeout,
+            now.instant,
+        );
+        let write = Write {
+            request,
+            key,
+            record,
+            put,
+            end: deadline + timeout,
+            restamp_above: Timestamp::ZERO,
+            timer: None,
+            calls: Vec::new(),
+            reason: None,
+        };
+        let id = self.fresh_id();
+        self.run_write(id, Box::new(write), now);
+    }
+
+    pub(crate) fn preference(&self, key: &Key) -> Vec<NodeId> {
+        self.ring.preference_of_key(key.as_bytes()).copied().collect()
+    }
+
+    pub(crate) fn write_answered(
+        &mut self,
+        id: u64,
+        from: NodeId,
+        round: Round,
+        outcome: Outcome,
+        now: Now,
+    ) {
+        let event = match outcome {
+            Ok(Response::Put(PutOutcome::Stored)) => PutEvent::Stored { from, round },
+            Ok(Response::Put(PutOutcome::Superseded(by))) => {
+                PutEvent::Superseded { from, round, by }
+            }
+            Ok(Response::Put(PutOutcome::Refused(why)) | Response::Refused(why)) => {
+                self.note_refusal(id, &why);
+                PutEvent::Failed { from, round, failure: Missing::Refused }
+            }
+            Ok(_) => PutEvent::Failed { from, round, failure: Missing::Unknown },
+            Err(failure) => PutEvent::Failed { from, round, failure },
+        };
+        self.write_event(id, event, now);
+    }
+
+    pub(crate) fn write_timer_fired(&mut self, id: u64, now: Now) {
+        if let Some(write) = self.writes.get_mut(&id) {
+            write.timer = None;
+        }
+        self.write_event(id, PutEvent::TimerFired, now);
+    }
+
+    pub(crate) fn note_refusal(&mut self, id: u64, why: &Refusal) {
+        if let Some(write) = self.writes.get_mut(&id) {
+            write.reason = Some(why.clone());
+        }
+    }
+
+    pub(crate) fn write_event(&mut self, id: u64, event: PutEvent<NodeId, Version>, now: Now) {
+        if let Some(mut write) = self.writes.remove(&id) {
+            write.put.handle(event, now.instant);
+            self.run_write(id, write, now);
+        }
+    }
+
+    /// Gives the write its second version, above all that it was told of.
+    pub(crate) fn restamp(&mut self, id: u64, now: Now) {
+        let Some(above) = self.writes.get(&id).map(|write| write.restamp_above) else { return };
+        if self.clock.observe(above, now.wall_ms).is_err() {
+            return self.write_event(id, PutEvent::RestampFailed, now);
+        }
+        let Some(version) = self.issue(now) else {
+            return self.parked.push_back(Parked::Restamp { write: id });
+        };
+        self.counters.second_rounds += 1;
+        if let Some(write) = self.writes.get_mut(&id) {
+            write.record.version = version;
+        }
+        self.write_event(id, PutEvent::Restamped { version }, now);
+    }
+
+    fn run_write(&mut self, id: u64, mut write: Box<Write>, now: Now) {
+        let mut restamp = false;
+        while let Some(action) = write.put.poll_action() {
+            match action {
+                PutAction::Send { to, hint_for, round } => {
+                    let (key, record) = (write.key.clone(), write.record.clone());
+                    let body = Request::Put { key, record, hint_for };
+                    let time_left = write.end.saturating_duration_since(now.instant);
+                    let waiter = Waiter::Write { id, round };
+                    write.calls.push(self.call(time_left, to, body, waiter, now));
+                }
+                PutAction::Restamp { above } => {
+                    write.restamp_above = above.timestamp;
+                    restamp = true;
+                }
+                PutAction::KeepHint { replica, round } => {
+                    let hint = Hint {
+                        target: replica,
+                        key: write.key.clone(),
+                        record: write.record.clone(),
+                        kind: HintKind::Courtesy,
+                        added_ms: now.wall_ms,
+                    };
+                    self.offer_hint(hint, HintWaiter::Kept { write: id, replica, round }, now);
+                }
+                PutAction::SetTimer { at } => {
+                    let earlier = write.timer.replace(at);
+                    self.replace_timer(earlier, at, Timer::Write(id));
+                }
+                PutAction::Reply(result) => {
+                    let reason = write.reason.clone();
+                    let result = result.map_err(|error| Failure { error, reason });
+                    self.reply(write.request, ClientReply::Written(result));
+                }
+            }
+        }
+        if write.put.is_done() {
+            self.drop_calls(&write.calls);
+            if let Some(at) = write.timer {
+                self.clear_timer(at, Timer::Write(id));
+            }
+            return;
+        }
+        self.writes.insert(id, write);
+        if restamp {
+            self.restamp(id, now);
+        }
+    }
+
+    pub(crate) fn replace_timer(&mut self, earlier: Option<Instant>, at: Instant, timer: Timer) {
+        if let Some(earlier) = earlier {
+            self.clear_timer(earlier, timer);
+        }
+        self.set_timer(at, timer);
+    }
+
+    /// Nobody waits for these any more.
+    pub(crate) fn drop_calls(&mut self, calls: &[u64]) {
+        for call in calls {
+            self.calls.remove(call);
+        }
+    }
+}
+
+/// How long a node may be silent before another stands in for it: late enough that this is rare,
+/// early enough that the stand-in can still answer in time.
+pub(crate) fn patience(timeout: Duration) -> Duration {
+    timeout / 2
+}
