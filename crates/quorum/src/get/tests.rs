@@ -253,6 +253,39 @@ fn a_fallback_is_never_repaired() {
 }
 
 #[test]
+fn at_most_n_minus_one_replicas_are_repaired() {
+    let mut case = Case::sent(&["a", "b", "c", "f"], &["c"], true, Repair::Async);
+    let asked = case.fire_at(PATIENCE);
+    assert_eq!(asked, [send_fallback("f"), send("c"), case.timer(TIMEOUT)]);
+    case.on(answer("f", 5));
+    case.on(answer("a", None));
+    case.on(answer("b", None));
+    assert_eq!(case.on(answer("c", None)), [mend("a", 5), mend("b", 5)]);
+}
+
+#[test]
+fn nobody_is_late_after_the_reply() {
+    let mut case = Case::sent(&["a", "b", "c", "f"], &[], true, Repair::Async);
+    assert_eq!(case.fire_at(HEDGE), [send_hedge("c"), case.timer(PATIENCE)]);
+    case.on(answer("a", 1));
+    case.on(answer("c", 1));
+    let deadline = [case.timer(TIMEOUT)];
+    assert_eq!(case.fire_at(HEDGE), deadline);
+    assert_eq!(case.fire_at(PATIENCE), deadline);
+}
+
+#[test]
+fn a_fallback_that_carries_a_blocking_read_makes_it_sloppy() {
+    let mut case = Case::sent(&["a", "b", "c", "f"], &["c"], true, Repair::Blocking);
+    case.on(answer("a", 1));
+    assert_eq!(case.on(answer("b", 2)), [mend("a", 2)]);
+    let failed = GetEvent::RepairFailed { from: "a" };
+    assert_eq!(case.on(failed), [send_fallback("f")]);
+    let receipt = GetReceipt { sloppy: true, ..receipt(2, &["a", "b"], &[]) };
+    assert_eq!(case.on(answer("f", 2)), [Reply(Ok(receipt))]);
+}
+
+#[test]
 fn a_blocking_read_replies_once_r_nodes_hold_what_it_found() {
     let mut case = Case::sent(&["a", "b", "c"], &[], false, Repair::Blocking);
     case.on(answer("a", 1));

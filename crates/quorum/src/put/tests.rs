@@ -455,6 +455,19 @@ fn a_replica_that_nobody_stands_in_for_gets_a_second_chance_and_a_new_hint() {
 }
 
 #[test]
+fn a_first_send_that_nobody_listened_to_may_have_stored_the_record() {
+    let mut case = Case::sent(&["a", "b", "c"], &[], 2, false);
+    case.on(superseded("a", 30));
+    case.on(superseded("b", 30));
+    case.on(PutEvent::Restamped { version: 31 });
+    let refused = |from| PutEvent::Failed { from, round: Second, failure: Failure::Refused };
+    let keep = |replica| KeepHint { replica, round: Second };
+    assert_eq!(case.on(refused("a")), [keep("a")]);
+    assert_eq!(case.on(refused("b")), [too_few(0, Outcome::Indeterminate), keep("b")]);
+    assert_eq!(case.on(refused("c")), [keep("c")]);
+}
+
+#[test]
 fn a_clock_that_may_not_go_so_far_fails_the_write() {
     let mut case = Case::sent(&["a", "b", "c"], &[], 2, false);
     case.on(superseded("a", 30));
