@@ -1,1 +1,56 @@
 //! Hinted handoff as pure decisions: what to keep for whom, when to deliver it, when to give up.
+//!
+//! A node keeps a *hint* for a replica that could not be reached, and hands it over when the replica
+//! is back (Dynamo §4.6). A [`HintBook`] decides all that is to be decided about the hints of one
+//! node. It does no I/O and has no clock: a durable queue and the peers are reached through
+//! [`HintAction`]s, in the order in which they come.
+//!
+//! There are two kinds, [`HintKind::Owed`](quorate_record::HintKind::Owed), which is data and never
+//! dropped, and [`HintKind::Courtesy`](quorate_record::HintKind::Courtesy), to which a time to live
+//! and the limit on space apply.
+//!
+//! ```
+//! use std::time::Instant;
+//! use quorate_hints::{Handed, HintAction, HintBook, HintOptions, Offer};
+//! use quorate_record::{Hint, HintKind, Key, NodeId, Record, Timestamp, Version, Writer};
+//!
+//! let now = Instant::now();
+//! let target = NodeId::new("n2")?;
+//! let writer = Writer { node: NodeId::new("n1")?, incarnation: 1 };
+//! let record = Record::live(Version { timestamp: Timestamp::from_wall_ms(1), writer }, "meow");
+//! let key = Key::new("cat")?;
+//! let hint =
+//!     Hint { target, key: key.clone(), record: record.clone(), kind: HintKind::Owed, added_ms: 1 };
+//!
+//! // It may be acknowledged once it is durable, and not before.
+//! let mut book = HintBook::new(HintOptions::default());
+//! let Offer::Keep { id } = book.offer(hint.clone(), now) else { panic!("nothing is held yet") };
+//! assert_eq!(book.poll_action(), Some(HintAction::Persist { id, hint }));
+//! book.persisted(id, true, now);
+//! assert_eq!(book.find(&key), Some(&record));
+//!
+//! // The target is back.
+//! book.target_up(target, now);
+//! let Some(HintAction::Deliver { batch, .. }) = book.poll_action() else { panic!("it has a hint") };
+//! book.delivered(batch, &[Handed::Taken], now);
+//! let version = record.version;
+//! assert_eq!(book.poll_action(), Some(HintAction::Forget { target, key, version }));
+//! assert_eq!(book.stats(1).count, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod action;
+mod book;
+mod handoff;
+mod options;
+mod pair;
+mod stats;
+
+pub use action::{DropReason, Handed, HintAction, Offer, Refusal};
+pub use book::HintBook;
+pub use handoff::{
+    FIRST_WINDOW, HandoffState, LONGEST_BACKOFF, MAX_BATCH_BYTES, MAX_WINDOW, SHORTEST_BACKOFF,
+};
+pub use options::HintOptions;
+pub use pair::hint_bytes;
+pub use stats::{HintStats, TargetStats};

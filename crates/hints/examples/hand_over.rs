@@ -1,0 +1,52 @@
+//! A replica is away for a while; its hints wait in memory here, and are handed over in batches.
+
+use std::time::Instant;
+
+use quorate_hints::{Handed, HintAction, HintBook, HintOptions, Offer};
+use quorate_record::{Hint, HintKind, Key, NodeId, Record, Timestamp, Version, Writer};
+
+#[expect(clippy::disallowed_methods, reason = "a driver owns the clock; here it is read once")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+/// Carries out what the book wants. The queue is always on time here, and the target takes all.
+fn drive(book: &mut HintBook, now: Instant) {
+    while let Some(action) = book.poll_action() {
+        match action {
+            HintAction::Persist { id, .. } => book.persisted(id, true, now),
+            HintAction::Deliver { target, batch, hints } => {
+                println!("batch {batch} to {target}: {} records", hints.len());
+                book.delivered(batch, &vec![Handed::Taken; hints.len()], now);
+            }
+            HintAction::Forget { .. } => {}
+            HintAction::Dropped { target, key, why } => println!("{key} for {target}: {why:?}"),
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (now, wall_ms) = (origin(), 1_700_000_000_000);
+    let target = NodeId::new("n2")?;
+    let writer = Writer { node: NodeId::new("n1")?, incarnation: 1 };
+    let mut book = HintBook::new(HintOptions::default());
+
+    for i in 0..100 {
+        let version = Version { timestamp: Timestamp::from_wall_ms(wall_ms + i), writer };
+        let hint = Hint {
+            target,
+            key: Key::new(format!("key-{i}"))?,
+            record: Record::live(version, format!("value {i}")),
+            kind: HintKind::Owed,
+            added_ms: wall_ms + i,
+        };
+        assert!(matches!(book.offer(hint, now), Offer::Keep { .. }));
+        drive(&mut book, now);
+    }
+    println!("{:?}", book.stats(wall_ms + 5000));
+
+    book.target_up(target, now);
+    drive(&mut book, now);
+    println!("{:?}", book.stats(wall_ms + 5000));
+    Ok(())
+}

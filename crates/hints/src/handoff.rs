@@ -1,0 +1,238 @@
+//! When to deliver to one target, and how much at once.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use quorate_record::{Key, NodeId, Record};
+
+/// Records in the first batch to a target that has come up.
+pub const FIRST_WINDOW: usize = 8;
+/// The most records in a batch.
+pub const MAX_WINDOW: usize = 256;
+/// The most that the hints of a batch take, as [`hint_bytes`](crate::hint_bytes) counts; a single
+/// larger one goes alone.
+pub const MAX_BATCH_BYTES: u64 = 1 << 20;
+/// The pause after a first failure, less up to a half that differs by target.
+pub const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
+/// The pause after many failures, less up to a half that differs by target.
+pub const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+
+const _: () = assert!(FIRST_WINDOW <= MAX_WINDOW);
+
+/// What is going on between this node and a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HandoffState {
+    /// The target is not known to be up.
+    Waiting,
+    /// The target is up and there is nothing to deliver.
+    Idle,
+    /// A batch is on its way.
+    Delivering,
+    /// The last batch failed, and the next one has to wait a little.
+    BackingOff,
+}
+
+impl fmt::Display for HandoffState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "waiting",
+            Self::Idle => "idle",
+            Self::Delivering => "delivering",
+            Self::BackingOff => "backing off",
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Ready,
+    Delivering { batch: u64, sent: Vec<(Key, Record)> },
+    BackingOff { until: Instant },
+}
+
+/// The delivery to one target: one batch at a time, of a size that follows how well it goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Handoff {
+    up: bool,
+    step: Step,
+    window: usize,
+    failures: u32, // in a row
+    last_key: Option<Key>,
+    last_error: Option<String>,
+}
+
+impl Handoff {
+    pub(crate) fn new() -> Self {
+        Self {
+            up: false,
+            step: Step::Ready,
+            window: FIRST_WINDOW,
+            failures: 0,
+            last_key: None,
+            last_error: None,
+        }
+    }
+
+    pub(crate) fn state(&self) -> HandoffState {
+        match self.step {
+            _ if !self.up => HandoffState::Waiting,
+            Step::Ready => HandoffState::Idle,
+            Step::Delivering { .. } => HandoffState::Delivering,
+            Step::BackingOff { .. } => HandoffState::BackingOff,
+        }
+    }
+
+    pub(crate) fn window(&self) -> usize {
+        self.window
+    }
+
+    pub(crate) fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    /// The last key of the latest batch: the next one goes on behind it, so that a record that is
+    /// refused again and again does not keep the others from being tried.
+    pub(crate) fn last_key(&self) -> Option<&Key> {
+        self.last_key.as_ref()
+    }
+
+    pub(crate) fn up(&mut self) {
+        if !self.up {
+            *self = Self {
+                up: true,
+                last_key: self.last_key.take(),
+                last_error: self.last_error.take(),
+                ..Self::new()
+            };
+        }
+    }
+
+    /// Whatever was on its way is given up; it is delivered again later.
+    pub(crate) fn down(&mut self) {
+        self.up = false;
+        self.step = Step::Ready;
+    }
+
+    pub(crate) fn may_begin(&self, now: Instant) -> bool {
+        self.up
+            && match self.step {
+                Step::Ready => true,
+                Step::Delivering { .. } => false,
+                Step::BackingOff { until } => until <= now,
+            }
+    }
+
+    pub(crate) fn begin(&mut self, batch: u64, sent: Vec<(Key, Record)>) {
+        self.last_key = sent.last().map(|(key, _)| key.clone());
+        self.step = Step::Delivering { batch, sent };
+    }
+
+    pub(crate) fn is_delivering(&self, batch: u64) -> bool {
+        matches!(self.step, Step::Delivering { batch: current, .. } if current == batch)
+    }
+
+    /// Ends the batch and returns what was in it.
+    pub(crate) fn end(&mut self) -> Vec<(Key, Record)> {
+        match std::mem::replace(&mut self.step, Step::Ready) {
+            Step::Delivering { sent, .. } => sent,
+            Step::Ready | Step::BackingOff { .. } => Vec::new(),
+        }
+    }
+
+    pub(crate) fn succeeded(&mut self) {
+        self.window = (self.window * 2).min(MAX_WINDOW);
+        self.failures = 0;
+    }
+
+    /// Backs off; `progress` says that something was taken all the same.
+    pub(crate) fn failed(&mut self, target: NodeId, error: String, progress: bool, now: Instant) {
+        self.window = (self.window / 2).max(1);
+        self.failures = if progress { 1 } else { self.failures.saturating_add(1) };
+        self.step = Step::BackingOff { until: now + backoff(target, self.failures) };
+        self.last_error = Some(error);
+    }
+
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        match self.step {
+            Step::BackingOff { until } if self.up => Some(until),
+            _ => None,
+        }
+    }
+}
+
+/// Doubles with each failure. A part that hangs on the target keeps deliveries apart that failed at
+/// the same moment, and is the same in every run.
+fn backoff(target: NodeId, failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    let longest = (SHORTEST_BACKOFF * (1 << doublings)).min(LONGEST_BACKOFF);
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64; // FNV-1a
+    for &byte in target.as_ref().iter().chain(&failures.to_le_bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    let sixty_fourths = u32::try_from((hash ^ (hash >> 32)) % 33).expect("a remainder of 33");
+    longest - longest * sixty_fourths / 64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as the origin of a test")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn target() -> NodeId {
+        NodeId::new("n2").unwrap()
+    }
+
+    #[test]
+    fn pauses_double_from_100_ms_to_30_s_less_up_to_a_half() {
+        for (failures, longest_ms) in [(1, 100), (2, 200), (9, 25_600), (10, 30_000), (99, 30_000)]
+        {
+            let longest = Duration::from_millis(longest_ms);
+            let pause = backoff(target(), failures);
+            assert!((longest / 2..=longest).contains(&pause), "{failures}: {pause:?}");
+            assert_eq!(pause, backoff(target(), failures));
+        }
+    }
+
+    #[test]
+    fn targets_that_fail_together_are_tried_apart() {
+        let pauses: std::collections::BTreeSet<Duration> =
+            (0..20).map(|i| backoff(NodeId::new(&format!("n{i}")).unwrap(), 5)).collect();
+        assert!(pauses.len() >= 10, "{pauses:?}");
+    }
+
+    #[test]
+    fn the_window_doubles_to_256_and_halves_to_1() {
+        let mut handoff = Handoff::new();
+        let mut windows = Vec::new();
+        for _ in 0..6 {
+            windows.push(handoff.window());
+            handoff.succeeded();
+        }
+        assert_eq!(windows, [8, 16, 32, 64, 128, 256]);
+        assert_eq!(handoff.window(), 256);
+        for _ in 0..9 {
+            handoff.failed(target(), String::new(), false, origin());
+        }
+        assert_eq!(handoff.window(), 1);
+    }
+
+    #[test]
+    fn a_target_that_comes_back_is_tried_at_once_and_gently() {
+        let now = origin();
+        let mut handoff = Handoff::new();
+        handoff.up();
+        (0..5).for_each(|_| handoff.succeeded());
+        handoff.failed(target(), "lost".to_owned(), false, now);
+        assert!(!handoff.may_begin(now));
+        handoff.up();
+        assert!(!handoff.may_begin(now), "it never was away");
+        handoff.down();
+        handoff.up();
+        assert!(handoff.may_begin(now));
+        assert_eq!((handoff.window(), handoff.last_error()), (FIRST_WINDOW, Some("lost")));
+    }
+}

@@ -1,0 +1,4 @@
+//! Laws of the hint book, through its public interface.
+
+mod laws;
+mod world;
