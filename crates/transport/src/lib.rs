@@ -1,1 +1,50 @@
 //! Quorate's peer messages, their encoding, and the pipelined stream that carries them.
+//!
+//! Each node [dials](dial) each of its peers and keeps that connection ([`Link`], [`PeerLinks`]):
+//! its requests go out on it and their answers come back. The connections that peers dial come in
+//! through an [`Acceptor`], as HTTP/1.1 upgrades on the listener that serves everything else. Once
+//! both sides have checked that they agree ([`Hello`]), a connection is a [`Stream`] of
+//! [frames](next_frame), one message each, in both directions at once: nothing waits for an answer
+//! before the next question, and what gathers while the socket is busy goes out in one write.
+//!
+//! An [`Outbox`] is bounded in bytes and never makes its sender wait. What does not fit fails at
+//! once, and so does everything for a peer that is not there: the caller knows best what to do.
+//!
+//! ```
+//! use bytes::BytesMut;
+//! use quorate_node::{Message, Response};
+//! use quorate_transport::{decode_message, encode_frame, next_frame};
+//!
+//! let pong = Message::Response { id: 7, body: Response::Pong { wall_ms: 1_700_000_000_000 } };
+//! let mut sent = Vec::new();
+//! encode_frame(&pong, &mut sent).expect("it is short");
+//!
+//! let (early, late) = sent.split_at(11);
+//! let mut received = BytesMut::from(early);
+//! assert_eq!(next_frame(&mut received)?, None); // more must come
+//! received.extend_from_slice(late);
+//! let body = next_frame(&mut received)?.expect("all of it has come");
+//! assert_eq!(decode_message(&body)?, pong);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod accept;
+mod backoff;
+mod codec;
+mod dial;
+mod frame;
+mod hello;
+mod link;
+mod loopback;
+mod outbox;
+mod stream;
+
+pub use accept::{AcceptError, Accepting, Acceptor, STREAM_PATH};
+pub use codec::{DecodeError, decode_message, encode_message};
+pub use dial::{DialError, dial};
+pub use frame::{FRAME_HEADER_BYTES, FrameError, MAX_FRAME_BYTES, encode_frame, next_frame};
+pub use hello::{Accepted, HandshakeError, Hello, Identity, PROTOCOL_VERSION, SUPPORTED_PROTOCOLS};
+pub use link::{Link, LinkHandler, LinkOptions, PeerLinks};
+pub use loopback::{NotLoopback, check_loopback};
+pub use outbox::{Outbox, SendError};
+pub use stream::{Stream, StreamEnd, StreamOptions};

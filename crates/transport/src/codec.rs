@@ -1,0 +1,474 @@
+//! The bytes of peer messages; the only place of this crate that knows bincode. Integers are
+//! little-endian and of fixed width, every length and count is a `u64`, and no length is believed
+//! before the bytes for it are seen to be there.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use bincode::{
+    BorrowDecode, Encode,
+    config::{Configuration, Fixint, Limit, LittleEndian},
+    enc::write::Writer as Output,
+    error::EncodeError,
+};
+use bytes::Bytes;
+use quorate_node::{MAX_ITEMS, MAX_SPANS, Message, PutOutcome, Refusal, Request, Response};
+use quorate_record::{
+    Digest, Key, MAX_VALUE_BYTES, NodeId, Record, Stamp, Timestamp, Version, Writer,
+};
+
+use crate::MAX_FRAME_BYTES;
+
+const CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_FRAME_BYTES>> =
+    bincode::config::standard()
+        .with_little_endian()
+        .with_fixed_int_encoding()
+        .with_limit::<MAX_FRAME_BYTES>();
+
+/// Why some bytes are no [`Message`]. The connection they came on cannot be trusted any further.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// They end early, or a length or tag in them is impossible.
+    #[error("malformed message: {0}")]
+    Malformed(String),
+    /// A list holds more than a message may carry.
+    #[error("{count} {what} in one message, the limit is {limit}")]
+    TooMany {
+        /// What the list holds.
+        what: &'static str,
+        /// How many it says it holds.
+        count: u64,
+        /// How many it may hold.
+        limit: usize,
+    },
+    /// A span of tokens whose first token lies behind its last.
+    #[error("the span {first:016x} to {last:016x} is empty")]
+    EmptySpan {
+        /// Its first token.
+        first: u64,
+        /// Its last token.
+        last: u64,
+    },
+    /// A record that is not as it should be.
+    #[error("a record is damaged or breaks a limit")]
+    Record(#[from] quorate_record::DecodeError),
+    /// There are more bytes than the message has.
+    #[error("{count} bytes too many")]
+    TrailingBytes {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// The first byte of a message. Answers have the highest bit set.
+mod kind {
+    pub(super) const PING: u8 = 0x01;
+    pub(super) const PUT: u8 = 0x02;
+    pub(super) const GET: u8 = 0x03;
+    pub(super) const MERGE: u8 = 0x04;
+    pub(super) const DIGESTS: u8 = 0x05;
+    pub(super) const LIST: u8 = 0x06;
+    pub(super) const FETCH: u8 = 0x07;
+    pub(super) const ANSWER: u8 = 0x80;
+    pub(super) const PONG: u8 = ANSWER | PING;
+    pub(super) const PUT_DONE: u8 = ANSWER | PUT;
+    pub(super) const FOUND: u8 = ANSWER | GET;
+    pub(super) const MERGED: u8 = ANSWER | MERGE;
+    pub(super) const DIGESTED: u8 = ANSWER | DIGESTS;
+    pub(super) const LISTED: u8 = ANSWER | LIST;
+    pub(super) const FETCHED: u8 = ANSWER | FETCH;
+    pub(super) const REFUSED: u8 = 0xff;
+}
+
+/// What became of a record, as its first byte.
+mod outcome {
+    pub(super) const STORED: u8 = 0;
+    pub(super) const SUPERSEDED: u8 = 1;
+    pub(super) const REFUSED: u8 = 2;
+}
+
+#[derive(Encode, BorrowDecode)]
+struct VersionForm<'a> {
+    timestamp: u64,
+    incarnation: u64,
+    node: &'a [u8],
+}
+
+#[derive(Encode, BorrowDecode)]
+struct FoundForm<'a> {
+    version: VersionForm<'a>,
+    value: Option<&'a [u8]>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct ItemForm<'a> {
+    token: u64,
+    version: VersionForm<'a>,
+    content: u64,
+}
+
+/// The fewest bytes that one item of each list has: a count is refused, before anything is
+/// allocated, when so many items cannot be there.
+mod least {
+    pub(super) const VERSION: usize = 8 + 8 + 8;
+    pub(super) const RECORD: usize = 8 + VERSION + 8 + 1;
+    pub(super) const OUTCOME: usize = 1;
+    pub(super) const ITEM: usize = 8 + VERSION + 8;
+    pub(super) const DIGEST: usize = 16;
+    pub(super) const SPAN: usize = 16;
+    pub(super) const TOKEN: usize = 8;
+}
+
+/// Appends the bytes of a message to `out`.
+///
+/// # Panics
+/// If a list is longer than [`MAX_SPANS`] or [`MAX_ITEMS`], or a span of tokens is empty: the peer
+/// would refuse it, and who makes messages promises to keep to the limits.
+pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
+    match message {
+        Message::Request { id, time_left, body } => {
+            let nanos = u64::try_from(time_left.as_nanos()).unwrap_or(u64::MAX);
+            put(&(request_kind(body), *id, nanos), out);
+            encode_request(body, out);
+        }
+        Message::Response { id, body } => {
+            put(&(response_kind(body), *id), out);
+            encode_response(body, out);
+        }
+    }
+}
+
+/// Reads a message back; keys and values in it share the memory of `bytes`.
+///
+/// # Errors
+/// [`DecodeError`] unless `bytes` are exactly what [`encode_message`] writes. What is allocated on
+/// the way is bounded by a small multiple of `bytes`, whatever they say.
+pub fn decode_message(bytes: &Bytes) -> Result<Message, DecodeError> {
+    let mut input = Input { whole: bytes, rest: bytes };
+    let (kind, id) = input.take::<(u8, u64)>()?;
+    let message = if kind & kind::ANSWER == 0 {
+        let time_left = Duration::from_nanos(input.take()?);
+        Message::Request { id, time_left, body: decode_request(kind, &mut input)? }
+    } else {
+        Message::Response { id, body: decode_response(kind, &mut input)? }
+    };
+    match input.rest.len() {
+        0 => Ok(message),
+        count => Err(DecodeError::TrailingBytes { count }),
+    }
+}
+
+fn request_kind(body: &Request) -> u8 {
+    match body {
+        Request::Ping { .. } => kind::PING,
+        Request::Put { .. } => kind::PUT,
+        Request::Get { .. } => kind::GET,
+        Request::Merge { .. } => kind::MERGE,
+        Request::Digests { .. } => kind::DIGESTS,
+        Request::List { .. } => kind::LIST,
+        Request::Fetch { .. } => kind::FETCH,
+    }
+}
+
+fn encode_request(body: &Request, out: &mut Vec<u8>) {
+    match body {
+        Request::Ping { wall_ms } => put(wall_ms, out),
+        Request::Put { key, record, hint_for } => {
+            put(&hint_for.as_ref().map(AsRef::<[u8]>::as_ref), out);
+            put_record(key, record, out);
+        }
+        Request::Get { key, from_hints } => put(&(*from_hints, key.as_bytes()), out),
+        Request::Merge { records } => put_records(records, out),
+        Request::Digests { spans } => {
+            put_list(spans, MAX_SPANS, out, put_span);
+        }
+        Request::List { span } => put_span(span, out),
+        Request::Fetch { tokens } => {
+            put_list(tokens, MAX_ITEMS, out, put);
+        }
+    }
+}
+
+fn decode_request(kind: u8, input: &mut Input<'_>) -> Result<Request, DecodeError> {
+    Ok(match kind {
+        kind::PING => Request::Ping { wall_ms: input.take()? },
+        kind::PUT => {
+            let hint_for = input.take::<Option<&[u8]>>()?.map(node_id).transpose()?;
+            let (key, record) = input.record()?;
+            Request::Put { key, record, hint_for }
+        }
+        kind::GET => {
+            let (from_hints, key) = input.take::<(bool, &[u8])>()?;
+            let key = Key::new(input.share(key))
+                .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+            Request::Get { key, from_hints }
+        }
+        kind::MERGE => Request::Merge { records: input.records()? },
+        kind::DIGESTS => {
+            Request::Digests { spans: input.list("spans", MAX_SPANS, least::SPAN, Input::span)? }
+        }
+        kind::LIST => Request::List { span: input.span()? },
+        kind::FETCH => {
+            Request::Fetch { tokens: input.list("tokens", MAX_ITEMS, least::TOKEN, Input::take)? }
+        }
+        kind => return Err(DecodeError::Malformed(format!("no request has kind {kind:#04x}"))),
+    })
+}
+
+fn response_kind(body: &Response) -> u8 {
+    match body {
+        Response::Pong { .. } => kind::PONG,
+        Response::Put(_) => kind::PUT_DONE,
+        Response::Found(_) => kind::FOUND,
+        Response::Merged(_) => kind::MERGED,
+        Response::Digests(_) => kind::DIGESTED,
+        Response::Listed { .. } => kind::LISTED,
+        Response::Fetched(_) => kind::FETCHED,
+        Response::Refused(_) => kind::REFUSED,
+    }
+}
+
+fn encode_response(body: &Response, out: &mut Vec<u8>) {
+    match body {
+        Response::Pong { wall_ms } => put(wall_ms, out),
+        Response::Put(outcome) => put_outcome(outcome, out),
+        Response::Found(found) => {
+            let form = found.as_ref().map(|record| FoundForm {
+                version: VersionForm::of(&record.version),
+                value: record.value.as_deref(),
+            });
+            put(&form, out);
+        }
+        Response::Merged(outcomes) => put_list(outcomes, MAX_ITEMS, out, put_outcome),
+        Response::Digests(digests) => put_list(digests, MAX_SPANS, out, |digest, out| {
+            put(&(digest.xor, digest.count), out);
+        }),
+        Response::Listed { items, complete } => {
+            put(complete, out);
+            put_list(items, MAX_ITEMS, out, |(token, stamp), out| {
+                let version = VersionForm::of(&stamp.version);
+                put(&ItemForm { token: *token, version, content: stamp.content }, out);
+            });
+        }
+        Response::Fetched(records) => put_records(records, out),
+        Response::Refused(refusal) => put(&refusal_code(refusal), out),
+    }
+}
+
+fn decode_response(kind: u8, input: &mut Input<'_>) -> Result<Response, DecodeError> {
+    Ok(match kind {
+        kind::PONG => Response::Pong { wall_ms: input.take()? },
+        kind::PUT_DONE => Response::Put(input.outcome()?),
+        kind::FOUND => Response::Found(input.found()?),
+        kind::MERGED => {
+            Response::Merged(input.list("outcomes", MAX_ITEMS, least::OUTCOME, Input::outcome)?)
+        }
+        kind::DIGESTED => {
+            Response::Digests(input.list("digests", MAX_SPANS, least::DIGEST, |input| {
+                let (xor, count) = input.take()?;
+                Ok(Digest { xor, count })
+            })?)
+        }
+        kind::LISTED => {
+            let complete = input.take()?;
+            let items = input.list("stamps", MAX_ITEMS, least::ITEM, |input| {
+                let ItemForm { token, version, content } = input.take()?;
+                Ok((token, Stamp { version: version.into_version()?, content }))
+            })?;
+            Response::Listed { items, complete }
+        }
+        kind::FETCHED => Response::Fetched(input.records()?),
+        kind::REFUSED => Response::Refused(input.refusal()?),
+        kind => return Err(DecodeError::Malformed(format!("no answer has kind {kind:#04x}"))),
+    })
+}
+
+fn refusal_code(refusal: &Refusal) -> u8 {
+    match refusal {
+        Refusal::DiskFull => 1,
+        Refusal::LogFailed => 2,
+        Refusal::Overloaded => 3,
+        Refusal::NoHintRoom => 4,
+        Refusal::NotOwner => 5,
+        Refusal::TooFarAhead => 6,
+        Refusal::TooLate => 7,
+        Refusal::Malformed => 8,
+        Refusal::Damaged => 9,
+    }
+}
+
+fn refusal(code: u8) -> Result<Refusal, DecodeError> {
+    Ok(match code {
+        1 => Refusal::DiskFull,
+        2 => Refusal::LogFailed,
+        3 => Refusal::Overloaded,
+        4 => Refusal::NoHintRoom,
+        5 => Refusal::NotOwner,
+        6 => Refusal::TooFarAhead,
+        7 => Refusal::TooLate,
+        8 => Refusal::Malformed,
+        9 => Refusal::Damaged,
+        code => return Err(DecodeError::Malformed(format!("no refusal has code {code}"))),
+    })
+}
+
+impl<'a> VersionForm<'a> {
+    fn of(version: &'a Version) -> Self {
+        let Version { timestamp, writer } = version;
+        Self {
+            timestamp: timestamp.bits(),
+            incarnation: writer.incarnation,
+            node: writer.node.as_ref(),
+        }
+    }
+
+    fn into_version(self) -> Result<Version, DecodeError> {
+        Ok(Version {
+            timestamp: Timestamp::from_bits(self.timestamp),
+            writer: Writer { node: node_id(self.node)?, incarnation: self.incarnation },
+        })
+    }
+}
+
+fn node_id(bytes: &[u8]) -> Result<NodeId, DecodeError> {
+    std::str::from_utf8(bytes).ok().and_then(|text| NodeId::new(text).ok()).ok_or_else(|| {
+        let shown = &bytes[..bytes.len().min(64)];
+        DecodeError::Malformed(format!("{} is no node id", shown.escape_ascii()))
+    })
+}
+
+struct Append<'a>(&'a mut Vec<u8>);
+
+impl Output for Append<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+fn put(form: &impl Encode, out: &mut Vec<u8>) {
+    bincode::encode_into_writer(form, Append(out), CONFIG)
+        .expect("writing into memory cannot fail");
+}
+
+fn put_list<T>(items: &[T], limit: usize, out: &mut Vec<u8>, each: impl Fn(&T, &mut Vec<u8>)) {
+    assert!(items.len() <= limit, "{} items in a list of at most {limit}", items.len());
+    put(&(items.len() as u64), out);
+    for item in items {
+        each(item, out);
+    }
+}
+
+fn put_span(span: &RangeInclusive<u64>, out: &mut Vec<u8>) {
+    assert!(!span.is_empty(), "a message holds an empty span of tokens");
+    put(&(*span.start(), *span.end()), out);
+}
+
+/// The length comes first but is known last.
+fn put_record(key: &Key, record: &Record, out: &mut Vec<u8>) {
+    let length_at = out.len();
+    put(&0u64, out);
+    let start = out.len();
+    quorate_record::encode_record(key, record, out);
+    let len = (out.len() - start) as u64;
+    out[length_at..start].copy_from_slice(&len.to_le_bytes());
+}
+
+fn put_records(records: &[(Key, Record)], out: &mut Vec<u8>) {
+    put_list(records, MAX_ITEMS, out, |(key, record), out| put_record(key, record, out));
+}
+
+fn put_outcome(outcome: &PutOutcome, out: &mut Vec<u8>) {
+    match outcome {
+        PutOutcome::Stored => put(&outcome::STORED, out),
+        PutOutcome::Superseded(version) => {
+            put(&(outcome::SUPERSEDED, VersionForm::of(version)), out);
+        }
+        PutOutcome::Refused(refusal) => put(&(outcome::REFUSED, refusal_code(refusal)), out),
+    }
+}
+
+/// What of a message is still to be read.
+struct Input<'a> {
+    whole: &'a Bytes,
+    rest: &'a [u8],
+}
+
+impl<'a> Input<'a> {
+    fn take<T: BorrowDecode<'a, ()>>(&mut self) -> Result<T, DecodeError> {
+        let (form, read) = bincode::borrow_decode_from_slice(self.rest, CONFIG)
+            .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+        self.rest = &self.rest[read..];
+        Ok(form)
+    }
+
+    fn share(&self, part: &'a [u8]) -> Bytes {
+        self.whole.slice_ref(part)
+    }
+
+    fn list<T>(
+        &mut self,
+        what: &'static str,
+        limit: usize,
+        least_bytes: usize,
+        mut each: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let said = self.take::<u64>()?;
+        let count = usize::try_from(said)
+            .ok()
+            .filter(|&count| count <= limit)
+            .ok_or(DecodeError::TooMany { what, count: said, limit })?;
+        let rest_bytes = self.rest.len();
+        if count * least_bytes > rest_bytes {
+            let text = format!("{count} {what} cannot be in {rest_bytes} bytes");
+            return Err(DecodeError::Malformed(text));
+        }
+        let mut items = Vec::with_capacity(count);
+        for _ in 0..count {
+            items.push(each(self)?);
+        }
+        Ok(items)
+    }
+
+    fn span(&mut self) -> Result<RangeInclusive<u64>, DecodeError> {
+        let (first, last) = self.take()?;
+        if first > last { Err(DecodeError::EmptySpan { first, last }) } else { Ok(first..=last) }
+    }
+
+    fn record(&mut self) -> Result<(Key, Record), DecodeError> {
+        let blob = self.take()?;
+        Ok(quorate_record::decode_record(&self.share(blob))?)
+    }
+
+    fn records(&mut self) -> Result<Vec<(Key, Record)>, DecodeError> {
+        self.list("records", MAX_ITEMS, least::RECORD, Self::record)
+    }
+
+    fn found(&mut self) -> Result<Option<Record>, DecodeError> {
+        let Some(FoundForm { version, value }) = self.take()? else { return Ok(None) };
+        let value_bytes = value.map_or(0, <[u8]>::len);
+        if value_bytes > MAX_VALUE_BYTES {
+            let text = format!("a value of {value_bytes} bytes is longer than {MAX_VALUE_BYTES}");
+            return Err(DecodeError::Malformed(text));
+        }
+        let value = value.map(|value| self.share(value));
+        Ok(Some(Record { version: version.into_version()?, value }))
+    }
+
+    fn outcome(&mut self) -> Result<PutOutcome, DecodeError> {
+        Ok(match self.take()? {
+            outcome::STORED => PutOutcome::Stored,
+            outcome::SUPERSEDED => {
+                PutOutcome::Superseded(self.take::<VersionForm<'_>>()?.into_version()?)
+            }
+            outcome::REFUSED => PutOutcome::Refused(self.refusal()?),
+            tag => return Err(DecodeError::Malformed(format!("no outcome has tag {tag}"))),
+        })
+    }
+
+    fn refusal(&mut self) -> Result<Refusal, DecodeError> {
+        refusal(self.take()?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,360 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn version() -> Version {
+    let writer = Writer { node: NodeId::new("n1").unwrap(), incarnation: 0x5f0c_21aa };
+    Version { timestamp: Timestamp::from_bits(0x0191_f3c2_a4b7_0003), writer }
+}
+
+fn key() -> Key {
+    Key::new("cat").unwrap()
+}
+
+fn encoded(message: &Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_message(message, &mut bytes);
+    bytes
+}
+
+fn request(body: Request) -> Message {
+    Message::Request { id: 0x0a0b, time_left: Duration::from_nanos(0x0c0d), body }
+}
+
+fn response(body: Response) -> Message {
+    Message::Response { id: 0x0a0b, body }
+}
+
+/// One message of each kind, the bytes of its body, and what it is called when a test fails.
+fn one_of_each() -> Vec<(Message, u8, String)> {
+    const VERSION: &str = "0300b7a4c2f39101aa210c5f0000000002000000000000006e31";
+    let live = || Record::live(version(), "meow");
+    let record = format!("{VERSION}03000000000000006361740104000000000000006d656f77");
+    let record = format!("3200000000000000{record}");
+    let stamp = Stamp { version: version(), content: 5 };
+    let merged = vec![
+        PutOutcome::Stored,
+        PutOutcome::Superseded(version()),
+        PutOutcome::Refused(Refusal::DiskFull),
+    ];
+    vec![
+        (request(Request::Ping { wall_ms: 7 }), 0x01, "0700000000000000".into()),
+        (
+            request(Request::Put { key: key(), record: live(), hint_for: None }),
+            0x02,
+            format!("00{record}"),
+        ),
+        (
+            request(Request::Put {
+                key: key(),
+                record: live(),
+                hint_for: Some(NodeId::new("n2").unwrap()),
+            }),
+            0x02,
+            format!("0102000000000000006e32{record}"),
+        ),
+        (
+            request(Request::Get { key: key(), from_hints: true }),
+            0x03,
+            "010300000000000000636174".into(),
+        ),
+        (
+            request(Request::Merge { records: vec![(key(), live())] }),
+            0x04,
+            format!("0100000000000000{record}"),
+        ),
+        (
+            request(Request::Digests { spans: vec![1..=2] }),
+            0x05,
+            "010000000000000001000000000000000200000000000000".into(),
+        ),
+        (request(Request::List { span: 1..=2 }), 0x06, "01000000000000000200000000000000".into()),
+        (
+            request(Request::Fetch { tokens: vec![9] }),
+            0x07,
+            "01000000000000000900000000000000".into(),
+        ),
+        (response(Response::Pong { wall_ms: 7 }), 0x81, "0700000000000000".into()),
+        (response(Response::Put(PutOutcome::Stored)), 0x82, "00".into()),
+        (
+            response(Response::Found(Some(live()))),
+            0x83,
+            format!("01{VERSION}0104000000000000006d656f77"),
+        ),
+        (
+            response(Response::Found(Some(Record::tombstone(version())))),
+            0x83,
+            format!("01{VERSION}00"),
+        ),
+        (response(Response::Found(None)), 0x83, "00".into()),
+        (response(Response::Merged(merged)), 0x84, format!("03000000000000000001{VERSION}0201")),
+        (
+            response(Response::Digests(vec![Digest { xor: 1, count: 2 }])),
+            0x85,
+            "010000000000000001000000000000000200000000000000".into(),
+        ),
+        (
+            response(Response::Listed { items: vec![(9, stamp)], complete: true }),
+            0x86,
+            format!("0101000000000000000900000000000000{VERSION}0500000000000000"),
+        ),
+        (
+            response(Response::Fetched(vec![(key(), live())])),
+            0x87,
+            format!("0100000000000000{record}"),
+        ),
+        (response(Response::Refused(Refusal::Damaged)), 0xff, "09".into()),
+    ]
+}
+
+#[test]
+fn the_bytes_of_each_kind_are_frozen() {
+    for (message, kind, body) in one_of_each() {
+        let head = match message {
+            Message::Request { .. } => "0b0a0000000000000d0c000000000000",
+            Message::Response { .. } => "0b0a000000000000",
+        };
+        let bytes = encoded(&message);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, format!("{kind:02x}{head}{body}"), "{message:?}");
+        assert_eq!(decode_message(&bytes.into()), Ok(message));
+    }
+}
+
+#[test]
+fn every_shorter_and_every_longer_input_is_refused() {
+    for (message, ..) in one_of_each() {
+        let mut bytes = encoded(&message);
+        for len in 0..bytes.len() {
+            let cut = Bytes::copy_from_slice(&bytes[..len]);
+            assert!(decode_message(&cut).is_err(), "{len} bytes of {message:?}");
+        }
+        bytes.push(0);
+        assert_eq!(decode_message(&bytes.into()), Err(DecodeError::TrailingBytes { count: 1 }));
+    }
+}
+
+#[test]
+fn keys_and_values_are_slices_of_the_input() {
+    let record = Record::live(version(), vec![7; 1000]);
+    let bytes = Bytes::from(encoded(&request(Request::Put { key: key(), record, hint_for: None })));
+    let Ok(Message::Request { body: Request::Put { record, .. }, .. }) = decode_message(&bytes)
+    else {
+        panic!("a put was encoded");
+    };
+    assert!(bytes.as_ptr_range().contains(&record.value.unwrap().as_ptr()));
+}
+
+/// The bytes of a message whose list says that it has `count` items and holds `items`.
+fn list(kind: u8, count: u64, items: &[u8]) -> Bytes {
+    let mut bytes = vec![kind; 1];
+    bytes.extend([0; 8]);
+    if kind & kind::ANSWER == 0 {
+        bytes.extend([0; 8]);
+    }
+    if kind == kind::LISTED {
+        bytes.push(0);
+    }
+    bytes.extend(count.to_le_bytes());
+    bytes.extend(items);
+    bytes.into()
+}
+
+const LISTS: [(u8, usize); 7] = [
+    (kind::MERGE, MAX_ITEMS),
+    (kind::DIGESTS, MAX_SPANS),
+    (kind::FETCH, MAX_ITEMS),
+    (kind::MERGED, MAX_ITEMS),
+    (kind::DIGESTED, MAX_SPANS),
+    (kind::LISTED, MAX_ITEMS),
+    (kind::FETCHED, MAX_ITEMS),
+];
+
+#[test]
+fn a_list_longer_than_its_limit_is_refused_whatever_follows() {
+    for (kind, limit) in LISTS {
+        for count in [limit as u64 + 1, u64::MAX] {
+            let bytes = list(kind, count, &[0; 64 * 1025]);
+            let refused = decode_message(&bytes);
+            let right =
+                matches!(refused, Err(DecodeError::TooMany { count: said, .. }) if said == count);
+            assert!(right, "{kind:#x}: {refused:?}");
+        }
+    }
+}
+
+#[test]
+fn a_list_that_cannot_be_there_is_refused_before_it_is_allocated() {
+    for (kind, limit) in LISTS {
+        let refused = decode_message(&list(kind, limit as u64, &[])).unwrap_err();
+        assert!(refused.to_string().contains("cannot be in 0 bytes"), "{kind:#x}: {refused}");
+    }
+}
+
+#[test]
+fn what_a_list_allocates_is_bounded_by_the_bytes_it_is_made_of() {
+    const MOST_PER_BYTE: usize = 64;
+    let sizes = [
+        (size_of::<(Key, Record)>(), least::RECORD),
+        (size_of::<PutOutcome>(), least::OUTCOME),
+        (size_of::<(u64, Stamp)>(), least::ITEM),
+        (size_of::<Digest>(), least::DIGEST),
+        (size_of::<RangeInclusive<u64>>(), least::SPAN),
+        (size_of::<u64>(), least::TOKEN),
+    ];
+    for (in_memory, on_the_wire) in sizes {
+        assert!(in_memory <= MOST_PER_BYTE * on_the_wire, "{in_memory} from {on_the_wire}");
+    }
+}
+
+#[test]
+fn empty_spans_and_unknown_tags_are_refused() {
+    let mut span = encoded(&request(Request::List { span: 1..=2 }));
+    let first_at = span.len() - 16;
+    span[first_at] = 3;
+    assert_eq!(decode_message(&span.into()), Err(DecodeError::EmptySpan { first: 3, last: 2 }));
+    for (bytes, says) in [
+        (vec![0x08; 17], "no request has kind 0x08"),
+        (vec![0x88; 9], "no answer has kind 0x88"),
+        (vec![0xff; 10], "no refusal has code 255"),
+        ([vec![0x82; 9], vec![9]].concat(), "no outcome has tag 9"),
+    ] {
+        let refused = decode_message(&bytes.into()).unwrap_err();
+        assert!(refused.to_string().contains(says), "{refused}");
+    }
+}
+
+#[test]
+fn a_value_above_the_limit_is_refused() {
+    let longest = Record::live(version(), vec![0; MAX_VALUE_BYTES]);
+    let mut bytes = encoded(&response(Response::Found(Some(longest.clone()))));
+    assert!(decode_message(&bytes.clone().into()).is_ok());
+    let length_at = bytes.len() - MAX_VALUE_BYTES - 8;
+    let longer = MAX_VALUE_BYTES as u64 + 1;
+    bytes[length_at..length_at + 8].copy_from_slice(&longer.to_le_bytes());
+    bytes.push(0);
+    let refused = decode_message(&bytes.into()).unwrap_err();
+    assert!(refused.to_string().contains("is longer than"), "{refused}");
+
+    let put =
+        Request::Put { key: Key::new(vec![0; 1024]).unwrap(), record: longest, hint_for: None };
+    assert!(encoded(&request(put)).len() <= MAX_FRAME_BYTES);
+}
+
+#[test]
+#[should_panic(expected = "65 items in a list of at most 64")]
+fn more_than_a_peer_would_take_is_never_encoded() {
+    encoded(&request(Request::Digests { spans: vec![0..=0; 65] }));
+}
+
+fn versions() -> impl Strategy<Value = Version> {
+    ("[A-Za-z0-9._-]{1,32}", any::<(u64, u64)>()).prop_map(|(node, (timestamp, incarnation))| {
+        let writer = Writer { node: NodeId::new(&node).expect("a good id"), incarnation };
+        Version { timestamp: Timestamp::from_bits(timestamp), writer }
+    })
+}
+
+fn keys() -> impl Strategy<Value = Key> {
+    prop::collection::vec(any::<u8>(), 1..=40).prop_map(|bytes| Key::new(bytes).expect("not empty"))
+}
+
+fn records() -> impl Strategy<Value = Record> {
+    (versions(), prop::option::of(prop::collection::vec(any::<u8>(), 0..100)))
+        .prop_map(|(version, value)| Record { version, value: value.map(Bytes::from) })
+}
+
+fn lists<T: Strategy>(items: T) -> impl Strategy<Value = Vec<T::Value>> {
+    prop::collection::vec(items, 0..6)
+}
+
+fn spans() -> impl Strategy<Value = RangeInclusive<u64>> {
+    any::<(u64, u64)>().prop_map(|(a, b)| a.min(b)..=a.max(b))
+}
+
+fn refusals() -> impl Strategy<Value = Refusal> {
+    (1u8..=9).prop_map(|code| refusal(code).expect("a known code"))
+}
+
+fn outcomes() -> impl Strategy<Value = PutOutcome> {
+    prop_oneof![
+        Just(PutOutcome::Stored),
+        versions().prop_map(PutOutcome::Superseded),
+        refusals().prop_map(PutOutcome::Refused),
+    ]
+}
+
+fn requests() -> impl Strategy<Value = Request> {
+    let hint_for = || prop::option::of(versions().prop_map(|version| version.writer.node));
+    prop_oneof![
+        any::<u64>().prop_map(|wall_ms| Request::Ping { wall_ms }),
+        (keys(), records(), hint_for()).prop_map(|(key, record, hint_for)| Request::Put {
+            key,
+            record,
+            hint_for
+        }),
+        (keys(), any::<bool>()).prop_map(|(key, from_hints)| Request::Get { key, from_hints }),
+        lists((keys(), records())).prop_map(|records| Request::Merge { records }),
+        lists(spans()).prop_map(|spans| Request::Digests { spans }),
+        spans().prop_map(|span| Request::List { span }),
+        lists(any::<u64>()).prop_map(|tokens| Request::Fetch { tokens }),
+    ]
+}
+
+fn responses() -> impl Strategy<Value = Response> {
+    let digests = lists(any::<(u64, u64)>().prop_map(|(xor, count)| Digest { xor, count }));
+    let item = (any::<u64>(), versions(), any::<u64>())
+        .prop_map(|(token, version, content)| (token, Stamp { version, content }));
+    prop_oneof![
+        any::<u64>().prop_map(|wall_ms| Response::Pong { wall_ms }),
+        outcomes().prop_map(Response::Put),
+        prop::option::of(records()).prop_map(Response::Found),
+        lists(outcomes()).prop_map(Response::Merged),
+        digests.prop_map(Response::Digests),
+        (lists(item), any::<bool>())
+            .prop_map(|(items, complete)| Response::Listed { items, complete }),
+        lists((keys(), records())).prop_map(Response::Fetched),
+        refusals().prop_map(Response::Refused),
+    ]
+}
+
+fn messages() -> impl Strategy<Value = Message> {
+    prop_oneof![
+        (any::<(u64, u64)>(), requests()).prop_map(|((id, nanos), body)| Message::Request {
+            id,
+            time_left: Duration::from_nanos(nanos),
+            body
+        }),
+        (any::<u64>(), responses()).prop_map(|(id, body)| Message::Response { id, body }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn decoding_inverts_encoding(message in messages()) {
+        prop_assert_eq!(decode_message(&encoded(&message).into()), Ok(message));
+    }
+
+    #[test]
+    fn changed_bytes_are_refused_or_are_the_one_form_of_a_message(
+        message in messages(), at in any::<prop::sample::Index>(), flip in 1u8..,
+    ) {
+        let mut bytes = encoded(&message);
+        let at = at.index(bytes.len());
+        bytes[at] ^= flip;
+        let bytes = Bytes::from(bytes);
+        if let Ok(message) = decode_message(&bytes) {
+            prop_assert_eq!(encoded(&message), bytes);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_refused_or_are_the_one_form_of_a_message(
+        kind in prop::sample::select(vec![1u8, 2, 3, 4, 5, 6, 7, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0xff]),
+        rest in prop::collection::vec(prop_oneof![3 => Just(0u8), 1 => any::<u8>()], 0..200),
+    ) {
+        let bytes = Bytes::from([vec![kind], rest].concat());
+        if let Ok(message) = decode_message(&bytes) {
+            prop_assert_eq!(encoded(&message), bytes);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+use std::{io, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    client::conn::http1,
+    header::{CONNECTION, HOST, HeaderValue, UPGRADE},
+};
+use hyper_util::rt::TokioIo;
+use quorate_record::NodeId;
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::{
+    HandshakeError, Hello, Identity, NotLoopback, STREAM_PATH, Stream, StreamOptions,
+    accept::{HANDSHAKE_TIMEOUT, UPGRADE_PROTOCOL, asks_for_upgrade, stream_over},
+    check_loopback,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How much is read of the reason that a peer gives for a refusal.
+const MAX_REFUSAL_BYTES: usize = 4096;
+
+/// Why there is no stream to a peer.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// Such addresses are not dialled.
+    #[error(transparent)]
+    NotLoopback(#[from] NotLoopback),
+    /// Nobody listens there.
+    #[error("cannot connect to {addr}: {source}")]
+    Connect {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Whoever is there took too long.
+    #[error("{addr} did not {step} within {after:?}")]
+    TimedOut {
+        /// The address.
+        addr: SocketAddr,
+        /// What was waited for.
+        step: &'static str,
+        /// For how long.
+        after: Duration,
+    },
+    /// The connection failed during the handshake, or what is there does not speak HTTP.
+    #[error("the handshake with {addr} failed: {source}")]
+    Http {
+        /// The address.
+        addr: SocketAddr,
+        /// What went wrong.
+        source: hyper::Error,
+    },
+    /// The peer refuses.
+    #[error("{addr} refused with {status}: {detail}")]
+    Refused {
+        /// The address.
+        addr: SocketAddr,
+        /// The status of its answer.
+        status: u16,
+        /// The reason it gives.
+        detail: String,
+    },
+    /// The peer agrees, but this node does not.
+    #[error("{addr}: {source}")]
+    Disagreed {
+        /// The address.
+        addr: SocketAddr,
+        /// What differs.
+        source: HandshakeError,
+    },
+}
+
+/// Connects to the node `to`, which listens at `addr`, and agrees with it on how to talk.
+///
+/// Takes at most a second to connect and three to agree.
+///
+/// # Errors
+/// [`DialError`], which says what to change if trying again will not help.
+pub async fn dial(
+    addr: SocketAddr,
+    to: NodeId,
+    identity: &Identity,
+    options: StreamOptions,
+) -> Result<Stream, DialError> {
+    check_loopback(addr)?;
+    let timed_out = |step, after| move |_| DialError::TimedOut { addr, step, after };
+    let socket = timeout(CONNECT_TIMEOUT, TcpStream::connect(addr))
+        .await
+        .map_err(timed_out("take the connection", CONNECT_TIMEOUT))?
+        .map_err(|source| DialError::Connect { addr, source })?;
+    timeout(HANDSHAKE_TIMEOUT, shake_hands(socket, addr, to, identity, options))
+        .await
+        .map_err(timed_out("finish the handshake", HANDSHAKE_TIMEOUT))?
+}
+
+async fn shake_hands(
+    socket: TcpStream,
+    addr: SocketAddr,
+    to: NodeId,
+    identity: &Identity,
+    options: StreamOptions,
+) -> Result<Stream, DialError> {
+    let failed = |source| DialError::Http { addr, source };
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(failed)?;
+    let exchange = async move {
+        let response = sender.send_request(request(addr, to, identity)).await.map_err(failed)?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(refused(addr, response).await);
+        }
+        let disagreed = |source| DialError::Disagreed { addr, source };
+        if !asks_for_upgrade(response.headers()) {
+            let problem = "the peer switched to something else than quorate/1".into();
+            return Err(disagreed(HandshakeError::BadHeader { name: "Upgrade", problem }));
+        }
+        let peer = Hello::read_headers(response.headers())
+            .and_then(|answer| answer.check(identity, |node| node == to))
+            .map_err(disagreed)?;
+        let upgraded = hyper::upgrade::on(response).await.map_err(failed)?;
+        Ok(stream_over(upgraded, peer, options))
+    };
+    // The connection only moves the exchange along; what goes wrong on it the exchange reports.
+    let (_, stream) = tokio::join!(connection.with_upgrades(), exchange);
+    stream
+}
+
+fn request(addr: SocketAddr, to: NodeId, identity: &Identity) -> Request<Empty<Bytes>> {
+    let mut request = Request::post(STREAM_PATH)
+        .header(HOST, addr.to_string())
+        .header(CONNECTION, HeaderValue::from_static("upgrade"))
+        .header(UPGRADE, UPGRADE_PROTOCOL)
+        .body(Empty::new())
+        .expect("the parts are well-formed");
+    identity.hello(to).write_headers(request.headers_mut());
+    request
+}
+
+async fn refused(addr: SocketAddr, response: Response<Incoming>) -> DialError {
+    let status = response.status().as_u16();
+    let body = Limited::new(response.into_body(), MAX_REFUSAL_BYTES).collect().await;
+    let detail = body
+        .ok()
+        .and_then(|body| serde_json::from_slice::<serde_json::Value>(&body.to_bytes()).ok())
+        .and_then(|problem| Some(problem.get("detail")?.as_str()?.to_owned()))
+        .unwrap_or_else(|| "no reason given".into());
+    DialError::Refused { addr, status, detail }
+}

@@ -1,0 +1,307 @@
+use std::{io, pin::pin, time::Duration};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use quorate_node::Message;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
+    time::timeout,
+};
+
+use crate::{
+    Accepted, DecodeError, FrameError, Outbox, decode_message,
+    frame::{next_frame, wanted_bytes},
+};
+
+/// How many bytes are read at once, and how many may be read past the end of a frame.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The limits of one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamOptions {
+    /// How many bytes may wait to be written, or a single larger message. Default 16 MiB.
+    pub queue_bytes: usize,
+    /// How long the peer may take nothing of what waits for it. Default 5 s.
+    pub stall: Duration,
+    /// How long the peer may say nothing; `None` for ever. Default 10 s, which suits a stream on
+    /// which the peer is asked something every few seconds.
+    pub silence: Option<Duration>,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self {
+            queue_bytes: 16 * 1024 * 1024,
+            stall: Duration::from_secs(5),
+            silence: Some(Duration::from_secs(10)),
+        }
+    }
+}
+
+/// A connection to a peer, after the handshake: messages both ways, many to a system call.
+pub struct Stream {
+    peer: Accepted,
+    outbox: Outbox,
+    io: Box<dyn Io>,
+    received: BytesMut,
+    options: StreamOptions,
+}
+
+/// Why a stream has ended. Requests without an answer will get none.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamEnd {
+    /// The [`Outbox`] was closed on this side and all of it has been written.
+    #[error("closed by this node")]
+    ClosedHere,
+    /// The peer closed the connection between two messages.
+    #[error("closed by the peer")]
+    ClosedByPeer,
+    /// The connection ended in the middle of a message.
+    #[error("cut off within a message")]
+    CutOff,
+    /// What came is not made of frames.
+    #[error("the peer sent garbage: {0}")]
+    BadFrame(#[from] FrameError),
+    /// A frame holds no message.
+    #[error("the peer sent a bad message: {0}")]
+    BadMessage(#[from] DecodeError),
+    /// The peer does not take what is sent to it.
+    #[error("the peer took nothing for {after:?}")]
+    Stalled {
+        /// The limit it exceeded.
+        after: Duration,
+    },
+    /// The peer says nothing.
+    #[error("the peer said nothing for {after:?}")]
+    Silent {
+        /// The limit it exceeded.
+        after: Duration,
+    },
+    /// The connection failed.
+    #[error("the connection failed")]
+    Io(#[from] io::Error),
+}
+
+/// What a stream runs over.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+impl Stream {
+    /// A stream to `peer` over any connection, of which `received` has been read already.
+    ///
+    /// [`dial`](crate::dial) and [`Acceptor`](crate::Acceptor) make them over TCP.
+    pub fn new(
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        received: Bytes,
+        peer: Accepted,
+        options: StreamOptions,
+    ) -> Self {
+        let outbox = Outbox::new(options.queue_bytes);
+        Self { peer, outbox, io: Box::new(io), received: received.into(), options }
+    }
+
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> Accepted {
+        self.peer
+    }
+
+    /// The queue of messages to the peer. What is sent before [`run`](Self::run) waits for it.
+    #[must_use]
+    pub fn outbox(&self) -> Outbox {
+        self.outbox.clone()
+    }
+
+    /// Sends and receives until the connection ends, and says why it did. `on_messages` gets all
+    /// that one read brought, in order; while it runs nothing more is read, so a slow one slows the
+    /// peer down and costs no memory.
+    ///
+    /// To end it, close the outbox, or drop the future. The outbox takes nothing any more then.
+    pub async fn run(self, on_messages: impl FnMut(Vec<Message>)) -> StreamEnd {
+        let Self { outbox, io, received, options, .. } = self;
+        let abandoned = AbandonOnDrop(outbox);
+        let (reader, writer) = tokio::io::split(io);
+        let reading = pin!(read(reader, received, options.silence, on_messages));
+        let writing = pin!(write(writer, &abandoned.0, options.stall));
+        let ended = tokio::select! {
+            ended = reading => ended,
+            ended = writing => ended,
+        };
+        ended.err().unwrap_or(StreamEnd::ClosedHere)
+    }
+}
+
+/// However a stream ends, senders are told at once.
+struct AbandonOnDrop(Outbox);
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+async fn read(
+    mut io: ReadHalf<Box<dyn Io>>,
+    mut buffer: BytesMut,
+    silence: Option<Duration>,
+    mut on_messages: impl FnMut(Vec<Message>),
+) -> Result<(), StreamEnd> {
+    loop {
+        let mut messages = Vec::new();
+        let good = take_messages(&mut buffer, &mut messages);
+        if !messages.is_empty() {
+            on_messages(messages);
+        }
+        good?;
+        let wanted = wanted_bytes(&buffer, READ_BYTES);
+        buffer.reserve(wanted);
+        let mut space = (&mut buffer).limit(wanted);
+        let arrival = io.read_buf(&mut space);
+        let got = match silence {
+            None => arrival.await?,
+            Some(after) => {
+                timeout(after, arrival).await.map_err(|_| StreamEnd::Silent { after })??
+            }
+        };
+        if got == 0 {
+            let within = !buffer.is_empty();
+            return Err(if within { StreamEnd::CutOff } else { StreamEnd::ClosedByPeer });
+        }
+    }
+}
+
+/// On an error, `messages` are those before it.
+fn take_messages(buffer: &mut BytesMut, messages: &mut Vec<Message>) -> Result<(), StreamEnd> {
+    while let Some(body) = next_frame(buffer)? {
+        messages.push(decode_message(&body)?);
+    }
+    Ok(())
+}
+
+async fn write(
+    mut io: WriteHalf<Box<dyn Io>>,
+    outbox: &Outbox,
+    stall: Duration,
+) -> Result<(), StreamEnd> {
+    while let Some(batch) = outbox.take().await {
+        let mut rest = batch.as_slice();
+        while rest.has_remaining() {
+            let written = timeout(stall, io.write(rest))
+                .await
+                .map_err(|_| StreamEnd::Stalled { after: stall })??;
+            if written == 0 {
+                return Err(StreamEnd::Io(io::ErrorKind::WriteZero.into()));
+            }
+            rest.advance(written);
+            outbox.progressed(written);
+        }
+        outbox.written(batch);
+    }
+    // The peer reads all that was sent only if the connection is not reset behind it.
+    let _ = timeout(stall, io.shutdown()).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_node::Response;
+    use quorate_record::NodeId;
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+    use crate::encode_frame;
+
+    fn peer() -> Accepted {
+        Accepted { node: NodeId::new("n2").unwrap(), incarnation: 1, protocol: 1 }
+    }
+
+    fn pong(id: u64) -> Message {
+        Message::Response { id, body: Response::Pong { wall_ms: 0 } }
+    }
+
+    fn frames(ids: std::ops::Range<u64>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        ids.for_each(|id| encode_frame(&pong(id), &mut bytes).unwrap());
+        bytes
+    }
+
+    fn stream(options: StreamOptions) -> (Stream, DuplexStream) {
+        let (here, there) = duplex(1024);
+        (Stream::new(here, Bytes::new(), peer(), options), there)
+    }
+
+    async fn run(stream: Stream) -> (Vec<Message>, StreamEnd) {
+        let mut got = Vec::new();
+        let end = stream.run(|messages| got.extend(messages)).await;
+        (got, end)
+    }
+
+    #[tokio::test]
+    async fn what_came_with_the_handshake_is_read_first() {
+        let (here, mut there) = duplex(1024);
+        let bytes = frames(0..4);
+        let (early, late) = bytes.split_at(60);
+        let early = Bytes::copy_from_slice(early);
+        there.write_all(late).await.unwrap();
+        drop(there);
+        let (got, end) = run(Stream::new(here, early, peer(), StreamOptions::default())).await;
+        assert_eq!(got, (0..4).map(pong).collect::<Vec<_>>());
+        assert!(matches!(end, StreamEnd::ClosedByPeer), "{end}");
+    }
+
+    #[tokio::test]
+    async fn messages_before_garbage_are_delivered_and_the_reason_is_given() {
+        for (garbage, says) in [
+            (&[0u8; 8][..], "a frame of 0 bytes"),
+            (b"GET / HTTP/1.1\r\n", "a frame of 542393671 bytes"),
+            (b"\x01\0\0\0\0\0\0\0\0", "a frame's CRC is"),
+        ] {
+            let (stream, mut there) = stream(StreamOptions::default());
+            there.write_all(&[&frames(0..2), garbage].concat()).await.unwrap();
+            let (got, end) = run(stream).await;
+            assert_eq!(got.len(), 2);
+            assert!(end.to_string().contains(says), "{end}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_within_a_message_is_told_from_one_between_messages() {
+        let (stream, mut there) = stream(StreamOptions::default());
+        there.write_all(&frames(0..1)[..20]).await.unwrap();
+        drop(there);
+        let (_, end) = run(stream).await;
+        assert!(matches!(end, StreamEnd::CutOff), "{end}");
+    }
+
+    #[tokio::test]
+    async fn closing_the_outbox_writes_what_waits_and_ends_the_stream() {
+        let (stream, mut there) = stream(StreamOptions::default());
+        let outbox = stream.outbox();
+        (0..3).for_each(|id| outbox.try_send(&pong(id)).unwrap());
+        outbox.close();
+        let (_, end) = run(stream).await;
+        assert!(matches!(end, StreamEnd::ClosedHere), "{end}");
+        let mut got = Vec::new();
+        there.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, frames(0..3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_peer_is_given_up_on() {
+        let (stream, _there) = stream(StreamOptions::default());
+        let outbox = stream.outbox();
+        let (_, end) = run(stream).await;
+        assert!(matches!(end, StreamEnd::Silent { after } if after.as_secs() == 10), "{end}");
+        assert_eq!(outbox.try_send(&pong(0)), Err(crate::SendError::Closed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_given_up_on() {
+        let (stream, _there) = stream(StreamOptions::default());
+        let outbox = stream.outbox();
+        (0..100).for_each(|id| outbox.try_send(&pong(id)).unwrap());
+        let (_, end) = run(stream).await;
+        assert!(matches!(end, StreamEnd::Stalled { after } if after.as_secs() == 5), "{end}");
+        assert_eq!(outbox.queued_bytes(), 0);
+    }
+}

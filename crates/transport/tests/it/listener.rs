@@ -1,0 +1,88 @@
+//! A node's listener as the tests need it, and what else they share.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use quorate_node::{Message, Request, Response};
+use quorate_record::NodeId;
+use quorate_transport::{Acceptor, Identity, Stream, StreamOptions};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc::{self, UnboundedReceiver},
+    task::JoinHandle,
+};
+
+/// Hands every accepted stream to the test.
+pub(crate) struct Listener {
+    pub(crate) addr: SocketAddr,
+    pub(crate) streams: UnboundedReceiver<Stream>,
+    task: JoinHandle<()>,
+}
+
+impl Listener {
+    pub(crate) async fn start(acceptor: Acceptor) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let acceptor = Arc::new(acceptor);
+        let (accepted, streams) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let (acceptor, accepted) = (Arc::clone(&acceptor), accepted.clone());
+                let service = service_fn(move |mut request| {
+                    let (response, accepting) = acceptor.accept(&mut request);
+                    let accepted = accepted.clone();
+                    if let Some(accepting) = accepting {
+                        tokio::spawn(async move {
+                            // The test may be over.
+                            let _ = accepted.send(accepting.stream().await.unwrap());
+                        });
+                    }
+                    async move { Ok::<_, Infallible>(response) }
+                });
+                let connection =
+                    http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+                tokio::spawn(connection.with_upgrades());
+            }
+        });
+        Self { addr, streams, task }
+    }
+
+    /// The listener of n2, which has one peer, n1.
+    pub(crate) async fn of_n2(options: StreamOptions) -> Self {
+        Self::start(Acceptor::new(identity("n2"), [id("n1")], options)).await
+    }
+
+    pub(crate) async fn stream(&mut self) -> Stream {
+        soon(self.streams.recv()).await.unwrap()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+pub(crate) fn id(text: &str) -> NodeId {
+    NodeId::new(text).unwrap()
+}
+
+pub(crate) fn identity(node: &str) -> Identity {
+    Identity { node: id(node), incarnation: 0x5f0c_21aa, fingerprint: 7 }
+}
+
+pub(crate) fn ping(id: u64) -> Message {
+    let time_left = Duration::from_secs(1);
+    Message::Request { id, time_left, body: Request::Ping { wall_ms: 0 } }
+}
+
+pub(crate) fn pong(id: u64) -> Message {
+    Message::Response { id, body: Response::Pong { wall_ms: 0 } }
+}
+
+/// Fails the test if what it waits for does not come.
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), what).await.expect("it never came")
+}
