@@ -13,7 +13,7 @@ use crate::{
 /// A request that this node has made of another, or of itself, and that is not answered yet.
 #[derive(Debug)]
 pub(crate) struct Call {
-    to: NodeId,
+    pub(crate) to: NodeId,
     waiter: Waiter,
     sent: Instant,
 }
@@ -26,7 +26,7 @@ pub(crate) enum Waiter {
     Repair { id: u64 },
     Handoff { batch: u64 },
     Exchange { id: u64, part: Part },
-    Ping { sent: Instant },
+    Ping,
 }
 
 /// What came of a call: the answer, or why there is none.
@@ -67,7 +67,6 @@ impl Node {
     }
 
     pub(crate) fn received(&mut self, from: NodeId, via: u64, message: Message, now: Now) {
-        self.membership.heard(from, now.instant);
         match message {
             Message::Request { id, time_left, body } => {
                 let origin = Origin::Peer { node: from, via, id };
@@ -77,7 +76,11 @@ impl Node {
                     self.serve(origin, body, now);
                 }
             }
-            Message::Response { id, body } => self.answered(from, id, body, now),
+            // Only an answer shows that the way there and back is open.
+            Message::Response { id, body } => {
+                self.membership.heard(from, now.instant);
+                self.answered(from, id, body, now);
+            }
         }
     }
 
@@ -122,9 +125,10 @@ impl Node {
             Waiter::Repair { id } => self.repair_answered(id, to, outcome, now),
             Waiter::Handoff { batch } => self.handoff_answered(batch, outcome, now),
             Waiter::Exchange { id, part } => self.exchange_answered(id, part, outcome, now),
-            Waiter::Ping { sent } => {
-                if outcome.is_ok() {
+            Waiter::Ping => {
+                if let Ok(Response::Pong { wall_ms }) = outcome {
                     self.membership.ponged(to, sent, now.instant);
+                    self.note_clock(to, wall_ms, sent, now);
                 }
             }
         }

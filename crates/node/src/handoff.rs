@@ -28,8 +28,7 @@ pub(crate) enum HintWaiter {
 pub(crate) fn book(options: &NodeOptions, hints: Vec<Hint>, now: Now) -> HintBook {
     let limits = HintOptions { max_bytes: options.hint_max_bytes, ttl: options.hint_ttl };
     let mut book = HintBook::new(limits);
-    book.restore(hints);
-    book.tick(now.instant, now.wall_ms);
+    book.restore(hints, now.instant, now.wall_ms);
     book
 }
 

@@ -1,4 +1,52 @@
 //! One replica and coordinator of a Quorate cluster as a pure machine: events in, actions out.
+//!
+//! A driver reports [`Event`]s to a [`Node`], carries out the [`Action`]s that it gives, and wakes
+//! it when it asks for that. All decisions are in here or in the crates below, so a simulator with
+//! this node in it runs what users run.
+//!
+//! ```
+//! use std::time::{Duration, Instant};
+//! use quorate_node::{Action, ClientReply, ClientRequest, Event, Node, NodeOptions, Now, Operation};
+//! use quorate_node::{PutOutcome, StoreReply, StoreRequest};
+//! use quorate_quorum::Quorum;
+//! use quorate_record::{Key, NodeId, Timestamp, Writer};
+//! use quorate_ring::{Ring, RingNode};
+//!
+//! # #[expect(clippy::disallowed_methods, reason = "an example is a driver")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let id = NodeId::new("n1")?;
+//! let ring = Ring::new(vec![RingNode::new(id)], 64, 1)?;
+//! let now = Now { instant: Instant::now(), wall_ms: 1_700_000_000_000 };
+//! let writer = Writer { node: id, incarnation: 1 };
+//! let mut node =
+//!     Node::new(writer, ring, NodeOptions::default(), Timestamp::ZERO, Vec::new(), now);
+//!
+//! let body = ClientRequest {
+//!     key: Key::new("cat")?,
+//!     operation: Operation::Put("meow".into()),
+//!     quorum: Quorum::new(1, 1, 1, true)?,
+//!     timeout: Duration::from_millis(800),
+//! };
+//! node.handle(Event::Client { request: 7, body }, now);
+//! let mut reply = None;
+//! while let Some(action) = node.poll_action() {
+//!     match action {
+//!         // A real driver answers once it is on disk.
+//!         Action::Store { id, request: StoreRequest::ReserveClock { .. } } => {
+//!             node.handle(Event::Store { id, reply: StoreReply::Persisted(Ok(())) }, now);
+//!         }
+//!         Action::Store { id, request: StoreRequest::Apply { .. } } => {
+//!             let reply = StoreReply::Applied(PutOutcome::Stored);
+//!             node.handle(Event::Store { id, reply }, now);
+//!         }
+//!         Action::Reply { request: 7, reply: answer } => reply = Some(*answer),
+//!         other => unreachable!("a node alone asks for nothing else: {other:?}"),
+//!     }
+//! }
+//! assert!(matches!(reply, Some(ClientReply::Written(Ok(receipt))) if receipt.acks == [id]));
+//! # Ok(())
+//! # }
+//! ```
 
 mod call;
 mod client;
@@ -10,6 +58,7 @@ mod message;
 mod node;
 mod options;
 mod parked;
+mod peers;
 mod read;
 mod reconcile;
 mod serve;
@@ -23,4 +72,5 @@ pub use message::{
 };
 pub use node::Node;
 pub use options::NodeOptions;
+pub use peers::PeerStatus;
 pub use reconcile::Comparison;

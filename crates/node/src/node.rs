@@ -14,6 +14,7 @@ use crate::{
     handoff::{self, HintWaiter},
     hedge::HedgePolicy,
     parked::Parked,
+    peers::PeerFacts,
     read::Read,
     reconcile::Reconcile,
     serve::{MergeBatch, Origin, StoreWaiter},
@@ -36,7 +37,7 @@ pub struct Node {
     pub(crate) ring: Ring<NodeId>,
     pub(crate) clock: HybridClock,
     pub(crate) membership: Membership<NodeId>,
-    pub(crate) incarnations: BTreeMap<NodeId, u64>,
+    pub(crate) peers: BTreeMap<NodeId, PeerFacts>,
     pub(crate) hints: HintBook,
     pub(crate) hint_waiters: BTreeMap<u64, Vec<(HintWaiter, PutOutcome)>>,
     pub(crate) hedge: HedgePolicy,
@@ -98,7 +99,7 @@ impl Node {
             id,
             clock: HybridClock::new(writer, ceiling, options.max_clock_skew_ms),
             membership: Membership::new(peers, options.membership, now.instant),
-            incarnations: BTreeMap::new(),
+            peers: BTreeMap::new(),
             hints: handoff::book(&options, hints, now),
             hint_waiters: BTreeMap::new(),
             hedge: HedgePolicy::new(),
@@ -128,7 +129,7 @@ impl Node {
             Event::Received { from, via, message } => self.received(from, via, message, now),
             Event::Unsent { to, id } => self.unsent(to, id, now),
             Event::Connected { peer, incarnation } => {
-                self.incarnations.insert(peer, incarnation);
+                self.peers.entry(peer).or_default().incarnation = Some(incarnation);
                 self.membership.connected(peer, now.instant);
             }
             Event::Lost { peer } => self.lost(peer, now),
@@ -180,9 +181,8 @@ impl Node {
         while let Some(action) = self.membership.poll_action() {
             match action {
                 MembershipAction::Ping { peer } => {
-                    let waiter = Waiter::Ping { sent: now.instant };
                     let body = Request::Ping { wall_ms: now.wall_ms };
-                    self.call_within(PING_TIMEOUT, peer, body, waiter, now);
+                    self.call_within(PING_TIMEOUT, peer, body, Waiter::Ping, now);
                 }
                 MembershipAction::Changed { peer, to: PeerState::Up, .. } => {
                     self.hints.target_up(peer, now.instant);

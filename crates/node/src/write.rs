@@ -29,8 +29,7 @@ pub(crate) struct Write {
 impl Node {
     /// Begins a client's request, or refuses it.
     pub(crate) fn begin(&mut self, request: u64, body: ClientRequest, now: Now) {
-        let open = self.writes.len() + self.reads.len() + self.parked.len();
-        if open >= self.options.max_requests {
+        if self.open_requests() >= self.options.max_requests {
             self.counters.refused_overloaded += 1;
             return self.reply(request, ClientReply::Refused(Refusal::Overloaded));
         }

@@ -66,7 +66,8 @@ pub enum PutEvent<I, V> {
         /// The new version.
         version: V,
     },
-    /// The clock may not go as far as [`PutAction::Restamp`] asked.
+    /// The clock may not go as far as [`PutAction::Restamp`] asked. The write can still succeed, if
+    /// `w` replicas store it in the first round after all.
     RestampFailed,
     /// The coordinator holds the hint durably, as [`PutAction::KeepHint`] asked.
     HintKept {
@@ -141,6 +142,7 @@ pub struct Put<I, V> {
     told: V, // the greatest version heard of, our own included
     round: Round,
     restamping: bool,
+    clock_stuck: bool, // there will be no second round
     seats: Vec<Seat<I>>,
     waiting: BTreeMap<I, Waiting>, // whoever answers leaves, so no answer counts twice
     fallbacks: VecDeque<I>,
@@ -194,6 +196,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             version,
             round: Round::First,
             restamping: false,
+            clock_stuck: false,
             seats: replicas.iter().cloned().map(Seat::new).collect(),
             waiting: BTreeMap::new(),
             fallbacks: present,
@@ -249,11 +252,10 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
                 }
             }
             PutEvent::Restamped { version } => self.start_second_round(version, now),
-            PutEvent::RestampFailed if self.restamping => {
-                let (needed, acked, outcome) = self.shortfall();
-                self.reply(Err(PutError::ClockTooFar { needed, acked, outcome }));
+            PutEvent::RestampFailed => {
+                self.clock_stuck |= self.restamping;
+                self.restamping = false;
             }
-            PutEvent::RestampFailed => {}
             PutEvent::HintKept { replica, round } => self.end_keeping(&replica, round, true),
             PutEvent::HintRefused { replica, round } => self.end_keeping(&replica, round, false),
             PutEvent::TimerFired => self.tick(now),
@@ -373,19 +375,31 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         let (needed, acked, answered) = (self.quorum.w(), self.acks().count(), self.answered());
         if acked >= needed {
             self.reply(Ok(self.receipt()));
-        } else if answered >= needed {
+        } else if answered >= needed && !self.clock_stuck {
             self.restamping = true;
             self.actions.push_back(PutAction::Restamp { above: self.told.clone() });
-        } else if answered + self.pending() < needed {
-            let skipped = self.skipped();
-            if answered + self.pending() + skipped.len() < needed {
-                let (needed, acked, outcome) = self.shortfall();
-                self.reply(Err(PutError::TooFewReplicas { needed, acked, outcome }));
-            } else {
-                for seat in skipped {
-                    self.ask(self.seats[seat].replica.clone(), seat, now);
-                }
+        } else {
+            // Without a second round only those count that have stored the record.
+            let hopeful = if self.clock_stuck { acked } else { answered } + self.pending();
+            if hopeful < needed {
+                self.ask_skipped(needed - hopeful, now);
             }
+        }
+    }
+
+    /// Asks the replicas skipped so far, unless fewer than `missing` of them are left.
+    fn ask_skipped(&mut self, missing: usize, now: Instant) {
+        let skipped = self.skipped();
+        if skipped.len() < missing {
+            let (needed, acked, outcome) = self.shortfall();
+            return self.reply(Err(if self.clock_stuck {
+                PutError::ClockTooFar { needed, acked, outcome }
+            } else {
+                PutError::TooFewReplicas { needed, acked, outcome }
+            }));
+        }
+        for seat in skipped {
+            self.ask(self.seats[seat].replica.clone(), seat, now);
         }
     }
 

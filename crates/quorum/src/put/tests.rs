@@ -480,6 +480,16 @@ fn a_clock_that_may_not_go_so_far_fails_the_write() {
 }
 
 #[test]
+fn a_replica_that_is_too_far_ahead_does_not_fail_a_write_that_the_others_store() {
+    let mut case = Case::sent(&["a", "b", "c"], &[], 2, false);
+    case.on(superseded("a", 30));
+    assert_eq!(case.on(stored("b")), [Restamp { above: 30 }]);
+    assert_eq!(case.on(PutEvent::RestampFailed), []);
+    let [Reply(Ok(receipt))] = &case.on(stored("c"))[..] else { panic!("two have stored it") };
+    assert_eq!((&receipt.acks[..], receipt.round), (&["b", "c"][..], First));
+}
+
+#[test]
 fn a_new_version_after_the_deadline_comes_too_late() {
     let mut case = Case::sent(&["a", "b", "c"], &[], 2, false);
     case.on(superseded("a", 30));

@@ -1,0 +1,99 @@
+//! What a node knows of its peers.
+
+use std::time::{Duration, Instant};
+
+use quorate_membership::PeerState;
+use quorate_record::{NodeId, Writer};
+use quorate_ring::Ring;
+
+use crate::{Counters, Node, NodeOptions, Now};
+
+/// What a node remembers of a peer besides what its failure detector does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PeerFacts {
+    pub(crate) incarnation: Option<u64>,
+    clock_offset_ms: Option<i64>,
+}
+
+/// A peer as a node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub id: NodeId,
+    /// Whether it answers.
+    pub state: PeerState,
+    /// Which of its lives it is in; `None` until it was met.
+    pub incarnation: Option<u64>,
+    /// The smoothed round trip time.
+    pub rtt: Option<Duration>,
+    /// When it last answered.
+    pub last_heard: Option<Instant>,
+    /// Requests that it has not answered yet.
+    pub in_flight: usize,
+    /// How far its wall clock is ahead of this node's, in milliseconds, give or take half a round
+    /// trip.
+    pub clock_offset_ms: Option<i64>,
+}
+
+impl Node {
+    /// Who this node is.
+    #[must_use]
+    pub fn writer(&self) -> Writer {
+        self.clock.writer()
+    }
+
+    /// Who owns what.
+    #[must_use]
+    pub fn ring(&self) -> &Ring<NodeId> {
+        &self.ring
+    }
+
+    /// How this node behaves.
+    #[must_use]
+    pub fn options(&self) -> &NodeOptions {
+        &self.options
+    }
+
+    /// What this node has done since it started.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Client requests at work, those that are answered but not finished included.
+    #[must_use]
+    pub fn open_requests(&self) -> usize {
+        self.writes.len() + self.reads.len() + self.parked.len()
+    }
+
+    /// All other nodes, in the order of their ids.
+    pub fn peers(&self) -> impl Iterator<Item = PeerStatus> {
+        self.membership.iter().map(|(id, state)| {
+            let facts = self.peers.get(&id).copied().unwrap_or_default();
+            PeerStatus {
+                id,
+                state,
+                incarnation: facts.incarnation,
+                rtt: self.membership.rtt(id),
+                last_heard: self.membership.last_heard(id),
+                in_flight: self.calls.values().filter(|call| call.to == id).count(),
+                clock_offset_ms: facts.clock_offset_ms,
+            }
+        })
+    }
+
+    /// Whether `r` owners of every key are up, this node included, so that reads can be answered.
+    #[must_use]
+    pub fn can_read(&self, r: usize) -> bool {
+        let up = |&&id: &&NodeId| id == self.id || self.membership.state(id) == Some(PeerState::Up);
+        self.ring.arcs().all(|(_, owners)| owners.filter(up).count() >= r)
+    }
+
+    /// A peer has told its wall clock in answer to a ping.
+    pub(crate) fn note_clock(&mut self, peer: NodeId, wall_ms: u64, sent: Instant, now: Now) {
+        let round_trip = now.instant.saturating_duration_since(sent);
+        let half_ms = i64::try_from(round_trip.as_millis() / 2).unwrap_or(i64::MAX);
+        let offset_ms = wall_ms.wrapping_sub(now.wall_ms).cast_signed().saturating_add(half_ms);
+        self.peers.entry(peer).or_default().clock_offset_ms = Some(offset_ms);
+    }
+}

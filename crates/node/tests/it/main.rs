@@ -1,0 +1,4 @@
+//! Whole clusters of nodes in one thread.
+
+mod cluster;
+mod world;

@@ -1,0 +1,355 @@
+//! A small cluster in one thread: perfect disks, virtual time, links that a test may cut.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use quorate_node::{
+    Action, ClientReply, ClientRequest, Event, Message, Node, NodeOptions, Now, Operation,
+    PutOutcome, Refusal, Response, StoreReply, StoreRequest,
+};
+use quorate_quorum::Quorum;
+use quorate_record::{Digest, Hint, Key, NodeId, Record, Timestamp, Writer};
+use quorate_ring::{Ring, RingNode};
+
+const START_MS: u64 = 1_700_000_000_000;
+const LINK_DELAY: Duration = Duration::from_millis(1);
+
+pub(crate) struct World {
+    nodes: BTreeMap<NodeId, Machine>,
+    replies: BTreeMap<u64, Vec<ClientReply>>,
+    in_flight: VecDeque<(Instant, NodeId, Event)>,
+    cut: BTreeSet<NodeId>,
+    now: Instant,
+    started: Instant,
+    next_request: u64,
+    options: NodeOptions,
+    ring: Ring<NodeId>,
+}
+
+struct Machine {
+    node: Option<Node>,
+    disk: Disk,
+    clock_offset_ms: i64,
+}
+
+/// Keeps everything; full when told so.
+#[derive(Default)]
+struct Disk {
+    records: BTreeMap<Key, Record>,
+    hints: BTreeMap<(NodeId, Key), Hint>,
+    ceiling: Option<Timestamp>,
+    full: bool,
+}
+
+pub(crate) fn id(number: usize) -> NodeId {
+    NodeId::new(&format!("n{number}")).expect("a good id")
+}
+
+pub(crate) fn key(text: &str) -> Key {
+    Key::new(text.to_owned()).expect("a good key")
+}
+
+pub(crate) fn quorum(sloppy: bool) -> Quorum {
+    Quorum::new(3, 2, 2, sloppy).expect("a good quorum")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one instant from which virtual time counts")]
+fn some_instant() -> Instant {
+    Instant::now()
+}
+
+impl World {
+    /// `nodes` nodes n1, n2, …, three owners a key, all connected and settled.
+    pub(crate) fn new(nodes: usize, options: NodeOptions) -> Self {
+        let ids = (1..=nodes).map(|number| RingNode::new(id(number))).collect();
+        let ring = Ring::new(ids, 64, 3).expect("a good ring");
+        let now = some_instant();
+        let mut world = Self {
+            nodes: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            in_flight: VecDeque::new(),
+            cut: BTreeSet::new(),
+            now,
+            started: now,
+            next_request: 0,
+            options,
+            ring,
+        };
+        for number in 1..=nodes {
+            let machine = Machine { node: None, disk: Disk::default(), clock_offset_ms: 0 };
+            world.nodes.insert(id(number), machine);
+        }
+        for number in 1..=nodes {
+            world.start(id(number));
+        }
+        world.run(Duration::from_millis(50));
+        world
+    }
+
+    pub(crate) fn ring(&self) -> &Ring<NodeId> {
+        &self.ring
+    }
+
+    pub(crate) fn node(&self, node: NodeId) -> &Node {
+        self.nodes[&node].node.as_ref().expect("it is running")
+    }
+
+    pub(crate) fn held(&self, node: NodeId, key: &Key) -> Option<&Record> {
+        self.nodes[&node].disk.records.get(key)
+    }
+
+    pub(crate) fn count(&self, node: NodeId) -> usize {
+        self.nodes[&node].disk.records.len()
+    }
+
+    pub(crate) fn plant(&mut self, node: NodeId, key: Key, record: Record) {
+        self.machine(node).disk.records.insert(key, record);
+    }
+
+    pub(crate) fn fill_disk(&mut self, node: NodeId, full: bool) {
+        self.machine(node).disk.full = full;
+    }
+
+    pub(crate) fn set_clock(&mut self, node: NodeId, offset_ms: i64) {
+        self.machine(node).clock_offset_ms = offset_ms;
+    }
+
+    /// Ends a node's process; its disk stays.
+    pub(crate) fn kill(&mut self, node: NodeId) {
+        self.machine(node).node = None;
+        self.in_flight.retain(|(_, to, _)| *to != node);
+        for other in self.others(node) {
+            self.report(other, Event::Lost { peer: node });
+        }
+    }
+
+    pub(crate) fn start(&mut self, node: NodeId) {
+        let now = self.now_at(node);
+        let machine = &self.nodes[&node];
+        let hints = machine.disk.hints.values().cloned().collect();
+        let ceiling = machine.disk.ceiling.unwrap_or(Timestamp::ZERO);
+        let writer = Writer { node, incarnation: 1 };
+        let started =
+            Node::new(writer, self.ring.clone(), self.options.clone(), ceiling, hints, now);
+        self.machine(node).node = Some(started);
+        for other in self.others(node) {
+            if self.nodes[&other].node.is_some() && !self.cut.contains(&other) {
+                self.report(other, Event::Connected { peer: node, incarnation: 1 });
+                self.report(node, Event::Connected { peer: other, incarnation: 1 });
+            }
+        }
+    }
+
+    /// Swallows what is sent to and from a node, without a word (a stopped process, a dead switch).
+    pub(crate) fn cut(&mut self, node: NodeId) {
+        self.cut.insert(node);
+    }
+
+    pub(crate) fn mend(&mut self, node: NodeId) {
+        self.cut.remove(&node);
+    }
+
+    pub(crate) fn put(
+        &mut self,
+        at: NodeId,
+        key: &str,
+        value: &str,
+        quorum: Quorum,
+    ) -> ClientReply {
+        let operation = Operation::Put(Bytes::copy_from_slice(value.as_bytes()));
+        self.ask(at, key, operation, quorum)
+    }
+
+    pub(crate) fn delete(&mut self, at: NodeId, key: &str, quorum: Quorum) -> ClientReply {
+        self.ask(at, key, Operation::Delete, quorum)
+    }
+
+    pub(crate) fn get(&mut self, at: NodeId, key: &str, quorum: Quorum) -> ClientReply {
+        self.ask(at, key, Operation::Get, quorum)
+    }
+
+    /// Asks and runs until there is an answer.
+    fn ask(&mut self, at: NodeId, key: &str, operation: Operation, quorum: Quorum) -> ClientReply {
+        self.next_request += 1;
+        let request = self.next_request;
+        let timeout = Duration::from_millis(800);
+        let body = ClientRequest { key: self::key(key), operation, quorum, timeout };
+        self.report(at, Event::Client { request, body });
+        let answered_by = self.now + timeout + Duration::from_millis(100);
+        while !self.replies.contains_key(&request) && self.now < answered_by {
+            self.step();
+        }
+        let replies = self.replies.remove(&request).expect("every request is answered in time");
+        assert_eq!(replies.len(), 1, "answered more than once");
+        replies.into_iter().next().expect("just counted")
+    }
+
+    /// Lets virtual time pass.
+    pub(crate) fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.next_at().is_some_and(|at| at <= end) {
+            self.step();
+        }
+        self.now = end;
+        assert!(self.replies.is_empty(), "an answer nobody asked for");
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        let message = self.in_flight.front().map(|(at, ..)| *at);
+        let timer = self.running().filter_map(|(_, node)| node.next_wake()).min();
+        [message, timer].into_iter().flatten().min().map(|at| at.max(self.now))
+    }
+
+    fn running(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().filter_map(|(&id, machine)| Some((id, machine.node.as_ref()?)))
+    }
+
+    fn step(&mut self) {
+        self.now = self.next_at().expect("pings never end");
+        while self.in_flight.front().is_some_and(|(at, ..)| *at <= self.now) {
+            if let Some((_, to, event)) = self.in_flight.pop_front() {
+                self.report(to, event);
+            }
+        }
+        let due: Vec<NodeId> = self
+            .running()
+            .filter(|(_, node)| node.next_wake().is_some_and(|at| at <= self.now))
+            .map(|(id, _)| id)
+            .collect();
+        for id in due {
+            self.report(id, Event::Woken);
+        }
+    }
+
+    fn report(&mut self, to: NodeId, event: Event) {
+        let now = self.now_at(to);
+        let Some(machine) = self.nodes.get_mut(&to) else { return };
+        let Some(node) = &mut machine.node else { return };
+        node.handle(event, now);
+        let mut sent = Vec::new();
+        while let Some(action) = node.poll_action() {
+            match action {
+                Action::Send { to: peer, message } => sent.push((peer, message)),
+                // Connections are numbered after the node that opened them.
+                Action::Respond { via, message } => {
+                    let peer = id(usize::try_from(via).expect("a node's number"));
+                    sent.push((peer, message));
+                }
+                Action::Store { id, request } => {
+                    let reply = machine.disk.submit(request);
+                    node.handle(Event::Store { id, reply }, now);
+                }
+                Action::ForgetHint { target, key, version } => {
+                    let held = machine.disk.hints.get(&(target, key.clone()));
+                    if held.is_some_and(|hint| hint.record.version <= version) {
+                        machine.disk.hints.remove(&(target, key));
+                    }
+                }
+                Action::Reply { request, reply } => {
+                    self.replies.entry(request).or_default().push(*reply);
+                }
+                Action::Answer { .. } => panic!("nobody asked directly"),
+            }
+        }
+        for (peer, message) in sent {
+            self.send(to, peer, message);
+        }
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
+        if self.cut.contains(&from) || self.cut.contains(&to) {
+            return;
+        }
+        if self.nodes[&to].node.is_none() {
+            if let Message::Request { id, .. } = message {
+                self.report(from, Event::Unsent { to, id });
+            }
+            return;
+        }
+        let via = from.as_str()[1..].parse().expect("named after its number");
+        let at = self.now + LINK_DELAY;
+        self.in_flight.push_back((at, to, Event::Received { from, via, message }));
+    }
+
+    fn now_at(&self, node: NodeId) -> Now {
+        let passed = self.now.saturating_duration_since(self.started).as_millis();
+        let true_ms = START_MS + u64::try_from(passed).expect("short runs");
+        let wall_ms = true_ms.saturating_add_signed(self.nodes[&node].clock_offset_ms);
+        Now { instant: self.now, wall_ms }
+    }
+
+    fn machine(&mut self, node: NodeId) -> &mut Machine {
+        self.nodes.get_mut(&node).expect("a node of this cluster")
+    }
+
+    fn others(&self, node: NodeId) -> Vec<NodeId> {
+        self.nodes.keys().copied().filter(|&other| other != node).collect()
+    }
+}
+
+impl Disk {
+    fn submit(&mut self, request: StoreRequest) -> StoreReply {
+        match request {
+            StoreRequest::Apply { .. } if self.full => {
+                StoreReply::Applied(PutOutcome::Refused(Refusal::DiskFull))
+            }
+            StoreRequest::ReserveClock { .. } | StoreRequest::PersistHint { .. } if self.full => {
+                StoreReply::Persisted(Err(Refusal::DiskFull))
+            }
+            StoreRequest::Apply { key, record } => {
+                let held = self.records.entry(key).or_insert_with(|| record.clone());
+                if record < *held {
+                    return StoreReply::Applied(PutOutcome::Superseded(held.version));
+                }
+                *held = record;
+                StoreReply::Applied(PutOutcome::Stored)
+            }
+            StoreRequest::ReserveClock { ceiling } => {
+                self.ceiling = Some(ceiling);
+                StoreReply::Persisted(Ok(()))
+            }
+            StoreRequest::PersistHint { hint } => {
+                self.hints.insert((hint.target, hint.key.clone()), hint);
+                StoreReply::Persisted(Ok(()))
+            }
+            StoreRequest::Get { key } => {
+                StoreReply::Read(Response::Found(self.records.get(&key).cloned()))
+            }
+            StoreRequest::Digests { sets } => {
+                let digest = |ranges: &Vec<_>| {
+                    let mut digest = Digest::default();
+                    for (token, _, record) in self.within(ranges) {
+                        digest.add(record.stamp().digest_hash(token));
+                    }
+                    digest
+                };
+                StoreReply::Read(Response::Digests(sets.iter().map(digest).collect()))
+            }
+            StoreRequest::List { ranges, limit } => {
+                let all = self.within(&ranges);
+                let complete = all.len() <= limit;
+                let items = all.into_iter().take(limit);
+                let items = items.map(|(token, _, record)| (token, record.stamp())).collect();
+                StoreReply::Read(Response::Listed { items, complete })
+            }
+            StoreRequest::Fetch { tokens, .. } => {
+                let all = self.within(&[0..=u64::MAX]);
+                let wanted = all.into_iter().filter(|(token, ..)| tokens.contains(token));
+                let records = wanted.map(|(_, key, record)| (key.clone(), record.clone()));
+                StoreReply::Read(Response::Fetched(records.collect()))
+            }
+        }
+    }
+
+    fn within(&self, ranges: &[std::ops::RangeInclusive<u64>]) -> Vec<(u64, &Key, &Record)> {
+        let token = |key: &Key| quorate_ring::token(key.as_bytes());
+        let all = self.records.iter().map(|(key, record)| (token(key), key, record));
+        let mut inside: Vec<_> =
+            all.filter(|(token, ..)| ranges.iter().any(|range| range.contains(token))).collect();
+        inside.sort_by_key(|(token, ..)| *token);
+        inside
+    }
+}
