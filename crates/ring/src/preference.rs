@@ -18,14 +18,14 @@ pub struct Preference<'r, I> {
 }
 
 impl<'r, I> Preference<'r, I> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(ring: &'r Ring<I>, position: usize, limit: usize) -> Self {
         let near = &ring.circle.at(position).near;
         Self { ring, position, near, taken: 0, limit, offset: 0 }
     }
 
     /// The next node's place in [`Ring::nodes`].
-    #[inline]
+    #[inline(always)]
     fn next_place(&mut self) -> Option<u16> {
         if self.taken == self.limit {
             return None;
@@ -56,7 +56,7 @@ impl<'r, I> Preference<'r, I> {
     /// assert_eq!(sent.iter().sum::<i32>(), 2);
     /// # Ok::<(), quorate_ring::RingError>(())
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn places(mut self) -> impl Iterator<Item = usize> {
         std::iter::from_fn(move || self.next_place().map(usize::from))
     }
@@ -65,13 +65,13 @@ impl<'r, I> Preference<'r, I> {
 impl<'r, I> Iterator for Preference<'r, I> {
     type Item = &'r I;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<&'r I> {
         let number = self.next_place()?;
         Some(&self.ring.nodes[usize::from(number)].id)
     }
 
-    #[inline]
+    #[inline(always)]
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = self.limit - self.taken;
         (left, Some(left))

@@ -105,6 +105,8 @@ pub enum RingError {
     },
 }
 
+// The look-ups that give a list are inlined always: returned from a call the list's state would pass
+// through memory, which costs more than finding it.
 impl<I: AsRef<[u8]>> Ring<I> {
     /// Places `nodes`, in whatever order they come, with `vnodes` (1 to [`MAX_VNODES`]) for a node
     /// of weight 1 and `owners` (1 to the number of nodes) for each key.
@@ -142,13 +144,13 @@ impl<I: AsRef<[u8]>> Ring<I> {
     }
 
     /// The owners of `token`, in preference order. The first four cost one look-up.
-    #[inline]
+    #[inline(always)]
     pub fn owners_of(&self, token: u64) -> Preference<'_, I> {
         Preference::new(self, self.circle.position(token), self.owners)
     }
 
     /// The owners of the key, in preference order.
-    #[inline]
+    #[inline(always)]
     pub fn owners_of_key(&self, key: &[u8]) -> Preference<'_, I> {
         self.owners_of(token(key))
     }
@@ -156,13 +158,13 @@ impl<I: AsRef<[u8]>> Ring<I> {
     /// All nodes in the preference order of `token`: its owners, then the fallbacks.
     ///
     /// The first four cost one look-up; each further node is found by walking the ring.
-    #[inline]
+    #[inline(always)]
     pub fn preference(&self, token: u64) -> Preference<'_, I> {
         Preference::new(self, self.circle.position(token), self.nodes.len())
     }
 
     /// All nodes in the preference order of the key: its owners, then the fallbacks.
-    #[inline]
+    #[inline(always)]
     pub fn preference_of_key(&self, key: &[u8]) -> Preference<'_, I> {
         self.preference(token(key))
     }

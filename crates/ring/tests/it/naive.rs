@@ -49,7 +49,7 @@ pub(crate) fn clusters() -> impl Strategy<Value = Vec<RingNode<String>>> {
 pub(crate) fn rings() -> impl Strategy<Value = Ring<String>> {
     (clusters(), 1..=16_u32, any::<prop::sample::Index>()).prop_map(|(nodes, vnodes, owners)| {
         let owners = 1 + owners.index(nodes.len());
-        Ring::new(nodes, vnodes, owners).unwrap()
+        Ring::new(nodes, vnodes, owners).expect("within the limits")
     })
 }
 
