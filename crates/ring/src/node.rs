@@ -44,7 +44,7 @@ impl<I> RingNode<I> {
     /// How many vnodes this node gets if a node of weight 1 gets `vnodes`; at least one.
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "a checked weight times u16::MAX fits in 32 bits"
+        reason = "a checked weight times MAX_VNODES fits in 32 bits"
     )]
     #[expect(clippy::cast_sign_loss, reason = "a checked weight is positive")]
     pub(crate) fn vnodes(&self, vnodes: u32) -> u32 {
