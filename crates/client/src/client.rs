@@ -1,0 +1,249 @@
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
+use quorate_record::{Key, MAX_VALUE_BYTES, Version};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::{
+    AddressError, ClientError, ClientOptions, GetOptions, PutOptions,
+    answer::{Failure, Kind},
+    pool::{Answer, Call, Pool, Progress},
+    target,
+};
+
+/// About how long to wait before a first and a late repetition.
+const FIRST_WAIT: Duration = Duration::from_millis(10);
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+/// A client of one cluster.
+///
+/// Calls go to the node that answered last, at first to the first one, and to the next one when it
+/// fails. Any number of calls may be under way at once; each has a connection of its own, which is
+/// kept for later ones. A call that is dropped is given up; a write may happen nonetheless.
+pub struct Client {
+    nodes: Vec<Pool>,
+    /// The node that answered last.
+    current: AtomicUsize,
+    options: ClientOptions,
+}
+
+/// A write that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The version that it got.
+    pub version: Version,
+    /// What the quorum did: `w=2/3 acks=n1,n3 hinted=n2@n1 quorum=strict`.
+    pub receipt: String,
+}
+
+/// A value that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The value.
+    pub value: Bytes,
+    /// Its version.
+    pub version: Version,
+    /// What the quorum did: `r=2/3 from=n1,n3 quorum=strict`.
+    pub receipt: String,
+}
+
+impl Client {
+    /// A client of the cluster to which the nodes at `addrs` belong, each a host and a port.
+    /// Nothing is connected to yet.
+    ///
+    /// # Errors
+    /// [`AddressError`] if there is none, or one makes no sense.
+    pub fn new(
+        addrs: impl IntoIterator<Item = impl ToString>,
+        options: ClientOptions,
+    ) -> Result<Self, AddressError> {
+        let pool = |addr: String| Pool::new(&addr, options.idle_connections);
+        let nodes: Vec<_> =
+            addrs.into_iter().map(|addr| pool(addr.to_string())).collect::<Result<_, _>>()?;
+        if nodes.is_empty() {
+            return Err(AddressError::None);
+        }
+        Ok(Self { nodes, current: AtomicUsize::new(0), options })
+    }
+
+    /// Writes a value.
+    ///
+    /// It is written again by itself only if it is certain that it has not happened, unless
+    /// [`ClientOptions::retry_indeterminate`] is set.
+    ///
+    /// # Errors
+    /// [`ClientError`]; on [`Indeterminate`](ClientError::Indeterminate) it may have happened.
+    pub async fn put(
+        &self,
+        key: &[u8],
+        value: impl Into<Bytes>,
+        options: &PutOptions,
+    ) -> Result<Written, ClientError> {
+        let value = value.into();
+        if value.len() > MAX_VALUE_BYTES {
+            let detail = format!("{} bytes, and no node takes so many", value.len());
+            return Err(ClientError::TooLarge {
+                detail,
+                limit_bytes: Some(MAX_VALUE_BYTES as u64),
+            });
+        }
+        self.write(Method::PUT, key, value, options).await
+    }
+
+    /// Deletes a key, whether or not it exists.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn delete(&self, key: &[u8], options: &PutOptions) -> Result<Written, ClientError> {
+        self.write(Method::DELETE, key, Bytes::new(), options).await
+    }
+
+    /// Reads a value; `None` if enough replicas know that there is none.
+    ///
+    /// # Errors
+    /// [`ClientError`], but never [`Indeterminate`](ClientError::Indeterminate) or
+    /// [`Rejected`](ClientError::Rejected).
+    pub async fn get(
+        &self,
+        key: &[u8],
+        options: &GetOptions,
+    ) -> Result<Option<Found>, ClientError> {
+        check(key)?;
+        let target = target::of_read(key, options);
+        let call = Call { method: Method::GET, target, body: Bytes::new() };
+        let answer = self.call(&call, Kind::Read, options.timeout).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let (version, receipt) = (answer.version()?, answer.receipt()?);
+        Ok(Some(Found { value: answer.body, version, receipt }))
+    }
+
+    /// What one node says of itself and its peers.
+    ///
+    /// # Errors
+    /// [`ClientError`]; there are no repetitions.
+    pub async fn status(&self, addr: &str) -> Result<serde_json::Value, ClientError> {
+        let answer = self.page(addr, "/admin/status").await?;
+        serde_json::from_slice(&answer.body)
+            .map_err(|error| ClientError::BadAnswer { detail: format!("it is no JSON: {error}") })
+    }
+
+    /// One page of one node as text: `/health`, `/metrics`, `/debug/hints`.
+    ///
+    /// # Errors
+    /// [`ClientError`]; there are no repetitions.
+    pub async fn get_text(&self, addr: &str, path: &str) -> Result<String, ClientError> {
+        let answer = self.page(addr, path).await?;
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
+    async fn write(
+        &self,
+        method: Method,
+        key: &[u8],
+        body: Bytes,
+        options: &PutOptions,
+    ) -> Result<Written, ClientError> {
+        check(key)?;
+        let call = Call { method, target: target::of_write(key, options), body };
+        let answer = self.call(&call, Kind::Write, options.timeout).await?;
+        Ok(Written { version: answer.version()?, receipt: answer.receipt()? })
+    }
+
+    async fn page(&self, addr: &str, path: &str) -> Result<Answer, ClientError> {
+        let other;
+        let node = match self.nodes.iter().find(|node| node.authority() == addr) {
+            Some(node) => node,
+            None => {
+                other = Pool::new(addr, 0).map_err(|error| ClientError::Unavailable {
+                    detail: error.to_string(),
+                    acks: None,
+                })?;
+                &other
+            }
+        };
+        let call = Call { method: Method::GET, target: path.to_owned(), body: Bytes::new() };
+        let after = self.options.timeout;
+        let attempt = Self::attempt(node, &call, Kind::Read, Instant::now() + after, after);
+        attempt.await.map_err(|failure| failure.error)
+    }
+
+    async fn call(
+        &self,
+        call: &Call,
+        kind: Kind,
+        timeout: Option<Duration>,
+    ) -> Result<Answer, ClientError> {
+        let after = timeout.unwrap_or(self.options.timeout);
+        let deadline = Instant::now() + after;
+        let first = self.current.load(Ordering::Relaxed);
+        let mut nodes = (0..self.nodes.len()).cycle().skip(first);
+        let mut in_doubt = None;
+        let mut wait = FIRST_WAIT;
+        let mut attempts = 0;
+        loop {
+            let at = nodes.next().expect("a client has a node");
+            let failure = match Self::attempt(&self.nodes[at], call, kind, deadline, after).await {
+                Ok(answer) => {
+                    self.current.store(at, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(failure) => failure,
+            };
+            let doubtful = matches!(failure.error, ClientError::Indeterminate { .. });
+            let again = failure.retriable || (doubtful && self.options.retry_indeterminate);
+            if doubtful {
+                in_doubt = Some(failure.error.clone());
+            }
+            // An earlier attempt may have happened, whatever became of the later ones.
+            let error = in_doubt.clone().unwrap_or(failure.error);
+            attempts += 1;
+            if !again || attempts > self.options.retries {
+                return Err(error);
+            }
+            let mut pause = jittered(wait);
+            wait = (wait * 2).min(LONGEST_WAIT);
+            let asked_all = (attempts as usize).is_multiple_of(self.nodes.len());
+            if let Some(retry_after) = failure.retry_after.filter(|_| asked_all) {
+                pause = pause.max(retry_after);
+            }
+            if Instant::now() + pause >= deadline {
+                return Err(error);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    async fn attempt(
+        node: &Pool,
+        call: &Call,
+        kind: Kind,
+        deadline: Instant,
+        after: Duration,
+    ) -> Result<Answer, Failure> {
+        let mut progress = Progress::NotSent;
+        match timeout_at(deadline, node.call(call, &mut progress)).await {
+            Ok(Ok(answer)) => answer.judged(kind, after),
+            Ok(Err(broken)) => Err(Failure::broken(broken, kind, progress)),
+            Err(_) => Err(Failure::timed_out(after, kind, progress)),
+        }
+    }
+}
+
+fn check(key: &[u8]) -> Result<(), ClientError> {
+    Key::new(Bytes::copy_from_slice(key))?;
+    Ok(())
+}
+
+/// Between half of `wait` and all of it. The keys of hash maps are drawn at random: good enough to
+/// keep clients from moving in step.
+fn jittered(wait: Duration) -> Duration {
+    let share = RandomState::new().build_hasher().finish() % 1024;
+    wait / 2 + (wait / 2).mul_f64(share as f64 / 1024.0)
+}

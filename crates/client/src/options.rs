@@ -1,0 +1,75 @@
+use std::{fmt, time::Duration};
+
+/// How a [`Client`](crate::Client) goes about its calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// How long a call may take, all attempts together. Default 2 s.
+    pub timeout: Duration,
+    /// How often a call is tried again, each time at the next node. Default 3.
+    pub retries: u32,
+    /// Whether a write is tried again although it may have happened. Default no: between the two,
+    /// somebody else may have written, and would be overwritten by the repetition. Where writes are
+    /// never in each other's way, or always write the same, it is safe.
+    pub retry_indeterminate: bool,
+    /// How many idle connections are kept to each node. Default 32.
+    pub idle_connections: usize,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(2),
+            retries: 3,
+            retry_indeterminate: false,
+            idle_connections: 32,
+        }
+    }
+}
+
+/// How many replicas must answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replicas {
+    /// So many.
+    Count(usize),
+    /// One.
+    One,
+    /// More than half.
+    Quorum,
+    /// Each.
+    All,
+}
+
+impl fmt::Display for Replicas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::One => f.write_str("one"),
+            Self::Quorum => f.write_str("quorum"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
+/// How to write. What is not given, the cluster's configuration decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PutOptions {
+    /// How many replicas must have the write.
+    pub w: Option<Replicas>,
+    /// Whether nodes that stand in for replicas count.
+    pub sloppy: Option<bool>,
+    /// How long the call may take, and the node may spend on it, instead of
+    /// [`ClientOptions::timeout`].
+    pub timeout: Option<Duration>,
+}
+
+/// How to read. What is not given, the cluster's configuration decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GetOptions {
+    /// How many replicas must answer.
+    pub r: Option<Replicas>,
+    /// Whether nodes that stand in for replicas count.
+    pub sloppy: Option<bool>,
+    /// How long the call may take, and the node may spend on it, instead of
+    /// [`ClientOptions::timeout`].
+    pub timeout: Option<Duration>,
+}

@@ -1,0 +1,68 @@
+use std::{fmt::Write, time::Duration};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+use crate::{GetOptions, PutOptions, Replicas};
+
+/// Keys may be any bytes; these stand for themselves in a path.
+const ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// The path and query of a write.
+pub(crate) fn of_write(key: &[u8], options: &PutOptions) -> String {
+    of_key(key, "w", options.w, options.sloppy, options.timeout)
+}
+
+/// The path and query of a read.
+pub(crate) fn of_read(key: &[u8], options: &GetOptions) -> String {
+    of_key(key, "r", options.r, options.sloppy, options.timeout)
+}
+
+fn of_key(
+    key: &[u8],
+    name: &str,
+    replicas: Option<Replicas>,
+    sloppy: Option<bool>,
+    timeout: Option<Duration>,
+) -> String {
+    let mut target = String::from("/kv/");
+    target.extend(percent_encode(key, ENCODED));
+    let parameters = [
+        replicas.map(|replicas| format!("{name}={replicas}")),
+        sloppy.map(|sloppy| format!("sloppy={sloppy}")),
+        timeout.map(|timeout| format!("timeout_ms={}", timeout.as_millis().max(1))),
+    ];
+    for (parameter, mark) in parameters.into_iter().flatten().zip("?&&".chars()) {
+        write!(target, "{mark}{parameter}").expect("writing into memory cannot fail");
+    }
+    target
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_any_bytes_and_slashes_stay() {
+        for (key, path) in [
+            (&b"cat"[..], "/kv/cat"),
+            (b"a/b//../c", "/kv/a/b//../c"),
+            (b"AZaz09-._~", "/kv/AZaz09-._~"),
+            (b"a b?c#d%e+f", "/kv/a%20b%3Fc%23d%25e%2Bf"),
+            (b"\0\xff\xc3\xa9", "/kv/%00%FF%C3%A9"),
+        ] {
+            assert_eq!(of_write(key, &PutOptions::default()), path);
+        }
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_in_the_query() {
+        let timeout = Some(Duration::from_millis(800));
+        let put = PutOptions { w: Some(Replicas::All), sloppy: Some(false), timeout };
+        assert_eq!(of_write(b"k", &put), "/kv/k?w=all&sloppy=false&timeout_ms=800");
+        let get = GetOptions { r: Some(Replicas::Count(2)), ..GetOptions::default() };
+        assert_eq!(of_read(b"k", &get), "/kv/k?r=2");
+        let get = GetOptions { timeout: Some(Duration::ZERO), ..GetOptions::default() };
+        assert_eq!(of_read(b"k", &get), "/kv/k?timeout_ms=1");
+    }
+}
