@@ -1,0 +1,73 @@
+# Every recipe is a thin call that works without just, too.
+
+set positional-arguments
+
+_default:
+    @just --list --unsorted
+
+# Run a cluster in the foreground until Ctrl-C
+cluster *args:
+    cargo run --release -- cluster "$@"
+
+# Start the nodes of nodes.json in the background
+up:
+    scripts/up
+
+# Stop what `up` started
+down:
+    scripts/down
+
+# Show which nodes run
+ps:
+    scripts/ps
+
+# Follow what the nodes write
+logs *id:
+    scripts/logs "$@"
+
+# Kill a node as a crash would
+kill id:
+    scripts/kill "$1"
+
+# Start a node that is down
+start id:
+    scripts/start "$1"
+
+# Check a running cluster (--own: start one for it)
+smoke *addrs:
+    scripts/smoke "$@"
+
+# A dead node gets what it missed
+demo-hints:
+    scripts/demo-hints
+
+# What was deleted stays deleted
+demo-tombstone:
+    scripts/demo-tombstone
+
+# A stale replica is mended in the background
+demo-anti-entropy:
+    scripts/demo-anti-entropy
+
+# All nodes are killed, nothing is lost
+demo-restart:
+    scripts/demo-restart
+
+# All tests
+test *args:
+    cargo test --workspace "$@"
+
+# All benches
+bench *args:
+    cargo bench --package quorate-benches "$@"
+
+# Random faults over a whole cluster in one thread
+sim *seed:
+    @echo "the simulator is not there yet" >&2; exit 2
+
+# Format, clippy, documentation
+lint:
+    scripts/lint
+
+# What must be green before a commit
+check: lint test
