@@ -184,17 +184,18 @@ async fn write(
     stall: Duration,
 ) -> Result<(), StreamEnd> {
     while let Some(batch) = outbox.take().await {
+        let stalled = |_| StreamEnd::Stalled { after: stall };
         let mut rest = batch.as_slice();
         while rest.has_remaining() {
-            let written = timeout(stall, io.write(rest))
-                .await
-                .map_err(|_| StreamEnd::Stalled { after: stall })??;
+            let written = timeout(stall, io.write(rest)).await.map_err(stalled)??;
             if written == 0 {
                 return Err(StreamEnd::Io(io::ErrorKind::WriteZero.into()));
             }
             rest.advance(written);
             outbox.progressed(written);
         }
+        // A socket holds nothing back, but what wraps one may.
+        timeout(stall, io.flush()).await.map_err(stalled)??;
         outbox.written(batch);
     }
     // The peer reads all that was sent only if the connection is not reset behind it.

@@ -8,7 +8,8 @@ use quorate_node::{Message, Request, Response};
 use quorate_record::NodeId;
 use quorate_transport::{Acceptor, Identity, Stream, StreamOptions};
 use tokio::{
-    net::TcpListener,
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
     sync::mpsc::{self, UnboundedReceiver},
     task::JoinHandle,
 };
@@ -22,6 +23,14 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) async fn start(acceptor: Acceptor) -> Self {
+        Self::over(acceptor, |socket| socket).await
+    }
+
+    /// Serves sockets inside of something else, as with TLS.
+    pub(crate) async fn over<S>(acceptor: Acceptor, wrap: fn(TcpStream) -> S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let acceptor = Arc::new(acceptor);
@@ -42,7 +51,7 @@ impl Listener {
                     async move { Ok::<_, Infallible>(response) }
                 });
                 let connection =
-                    http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+                    http1::Builder::new().serve_connection(TokioIo::new(wrap(socket)), service);
                 tokio::spawn(connection.with_upgrades());
             }
         });

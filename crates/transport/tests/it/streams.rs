@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use quorate_node::{Message, Response};
 use quorate_record::{Record, Timestamp, Version, Writer};
-use quorate_transport::{SendError, Stream, StreamEnd, StreamOptions, dial};
-use tokio::sync::mpsc;
+use quorate_transport::{Acceptor, SendError, Stream, StreamEnd, StreamOptions, dial};
+use tokio::{io::BufStream, sync::mpsc};
 
 use crate::listener::{Listener, id, identity, ping, pong, soon};
 
@@ -33,10 +33,8 @@ async fn converse(stream: Stream, count: u64, answered: mpsc::UnboundedSender<Ve
     panic!("{end}");
 }
 
-#[tokio::test]
-async fn ten_thousand_pipelined_messages_go_both_ways_in_order() {
+async fn ten_thousand_go_both_ways_in_order(mut listener: Listener) {
     const COUNT: u64 = 10_000;
-    let mut listener = Listener::of_n2(StreamOptions::default()).await;
     let (here, there) = pair(&mut listener, StreamOptions::default()).await;
     let (answered, mut answers) = mpsc::unbounded_channel();
     tokio::spawn(converse(here, COUNT, answered.clone()));
@@ -45,6 +43,18 @@ async fn ten_thousand_pipelined_messages_go_both_ways_in_order() {
         let ids = soon(answers.recv()).await.unwrap();
         assert!(ids.into_iter().eq(0..COUNT));
     }
+}
+
+#[tokio::test]
+async fn ten_thousand_pipelined_messages_go_both_ways_in_order() {
+    ten_thousand_go_both_ways_in_order(Listener::of_n2(StreamOptions::default()).await).await;
+}
+
+#[tokio::test]
+async fn a_socket_inside_of_something_that_buffers_serves_as_well() {
+    let acceptor = Acceptor::new(identity("n2"), [id("n1")], StreamOptions::default());
+    let listener = Listener::over(acceptor, BufStream::new).await;
+    ten_thousand_go_both_ways_in_order(listener).await;
 }
 
 fn large(value_bytes: usize) -> Message {
