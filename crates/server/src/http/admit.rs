@@ -1,0 +1,145 @@
+use hyper::{
+    Method, StatusCode, Version,
+    header::{
+        AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+        WWW_AUTHENTICATE,
+    },
+    http::request::Parts,
+};
+use subtle::{Choice, ConstantTimeEq};
+
+use super::{HttpSettings, hosts::Hosts, problem::Problem};
+
+/// Who a path is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Whoever watches whether the process lives.
+    Probe,
+    /// Those who keep values here.
+    Client,
+    /// The other nodes.
+    Peer,
+    /// Those who run the cluster.
+    Operator,
+}
+
+const MAX_URI_BYTES: usize = 4 * 1024;
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Whether the sender may call paths of this class.
+///
+/// Peers and operators are not asked who they are: without a shared secret a node listens on
+/// loopback addresses only.
+///
+/// # Errors
+/// `401` without credentials, `403` with wrong ones.
+pub(super) fn admit(class: Class, parts: &Parts, settings: &HttpSettings) -> Result<(), Problem> {
+    match (class, &settings.client_tokens) {
+        (Class::Client, Some(tokens)) => bearer(&parts.headers, tokens),
+        (Class::Probe | Class::Client | Class::Peer | Class::Operator, _) => Ok(()),
+    }
+}
+
+fn bearer(headers: &HeaderMap, tokens: &[String]) -> Result<(), Problem> {
+    let Some(credentials) = headers.get(AUTHORIZATION) else {
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "a bearer token is needed")
+            .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+    };
+    let given = match credentials.as_bytes().split_at_checked(7) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => token,
+        _ => b"",
+    };
+    // No early end: how long it takes must not tell how much of which token was right.
+    let known =
+        tokens.iter().fold(Choice::from(0), |known, token| known | token.as_bytes().ct_eq(given));
+    if bool::from(known) && !given.is_empty() {
+        Ok(())
+    } else {
+        Err(Problem::new(StatusCode::FORBIDDEN, "no such token"))
+    }
+}
+
+/// Refuses requests that can be understood in two ways, that mean somebody else, or that a page
+/// from somewhere else made a browser send.
+///
+/// # Errors
+/// `400`, `403`, `414`, `415` or `421`.
+pub(super) fn check_head(parts: &Parts, hosts: &Hosts) -> Result<(), Problem> {
+    let uri_bytes = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    if uri_bytes > MAX_URI_BYTES {
+        let detail = format!("the path and query are longer than {MAX_URI_BYTES} bytes");
+        return Err(Problem::new(StatusCode::URI_TOO_LONG, detail));
+    }
+    let host = once(&parts.headers, HOST)?;
+    once(&parts.headers, AUTHORIZATION)?;
+    check_host(parts, host, hosts)?;
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        check_origin(parts, hosts)?;
+    }
+    Ok(())
+}
+
+/// The value of a header that must not be repeated.
+fn once(headers: &HeaderMap, name: HeaderName) -> Result<Option<&HeaderValue>, Problem> {
+    let mut values = headers.get_all(&name).iter();
+    let first = values.next();
+    match values.next() {
+        Some(_) => Err(Problem::bad(name.as_str(), "given more than once").closing()),
+        None => Ok(first),
+    }
+}
+
+fn check_host(parts: &Parts, host: Option<&HeaderValue>, hosts: &Hosts) -> Result<(), Problem> {
+    let Some(host) = host else {
+        return match parts.version {
+            Version::HTTP_10 => Ok(()), // which no browser speaks
+            _ => Err(Problem::bad("host", "missing").closing()),
+        };
+    };
+    let host = host.to_str().unwrap_or_default();
+    if let Some(authority) = parts.uri.authority()
+        && !authority.as_str().eq_ignore_ascii_case(host)
+    {
+        return Err(Problem::bad("host", "differs from the host of the address").closing());
+    }
+    if !hosts.allow(host) {
+        let detail = "no name of this node; names are added to allowed_hosts";
+        return Err(
+            Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).field("parameter", "host")
+        );
+    }
+    Ok(())
+}
+
+fn check_origin(parts: &Parts, hosts: &Hosts) -> Result<(), Problem> {
+    let foreign = |name: &HeaderName| {
+        let detail = "pages from elsewhere may change nothing here";
+        Problem::new(StatusCode::FORBIDDEN, detail).field("parameter", name.as_str())
+    };
+    for origin in parts.headers.get_all(ORIGIN) {
+        if !origin.to_str().is_ok_and(|origin| hosts.allow_origin(origin)) {
+            return Err(foreign(&ORIGIN));
+        }
+    }
+    if parts.headers.get_all(SEC_FETCH_SITE).iter().any(|site| site == "cross-site") {
+        return Err(foreign(&SEC_FETCH_SITE));
+    }
+    // A browser sends other types from elsewhere without asking first; curl's default is one.
+    let from_browser = parts.headers.contains_key(ORIGIN);
+    if parts.method == Method::POST && from_browser && !is_json(&parts.headers) {
+        let detail = "a browser has to send application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+            .field("parameter", CONTENT_TYPE.as_str()));
+    }
+    Ok(())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let essence = |value: &HeaderValue| {
+        let text = value.to_str().unwrap_or_default();
+        text.split(';')
+            .next()
+            .is_some_and(|text| text.trim().eq_ignore_ascii_case("application/json"))
+    };
+    headers.get(CONTENT_TYPE).is_some_and(essence)
+}

@@ -1,0 +1,68 @@
+use hyper::{Request, body::Incoming};
+use quorate_node::{ClientReply, ClientRequest, Refusal};
+use quorate_record::{Key, Record};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::{Answer, HttpSettings};
+
+/// What the HTTP face asks of the node behind it.
+///
+/// No call may block. A sender that is dropped without an answer reads as a node that is stopping.
+pub trait Backend: Send + Sync + 'static {
+    /// Coordinates a client's request.
+    fn client(&self, request: ClientRequest) -> oneshot::Receiver<ClientReply>;
+
+    /// Does one replica's part on this node alone.
+    fn local(&self, request: quorate_node::Request) -> oneshot::Receiver<quorate_node::Response>;
+
+    /// The first `limit` keys of this node behind `after`, in token order, tombstones included.
+    /// The values are not looked at and may be left empty.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the node cannot list them now.
+    fn keys(&self, after: Option<Key>, limit: usize) -> Result<Vec<(Key, Record)>, Refusal>;
+
+    /// The present state of one part, as a JSON object.
+    fn debug(&self, page: DebugPage) -> Value;
+
+    /// Whether requests should be sent here.
+    ///
+    /// # Errors
+    /// The reason why not, for people.
+    fn ready(&self) -> Result<(), String>;
+
+    /// All metrics in Prometheus' text format.
+    fn metrics(&self) -> String;
+
+    /// Writes a snapshot; the answer names its path and size, the error is for people.
+    fn snapshot(&self) -> oneshot::Receiver<Result<Value, String>>;
+
+    /// Answers a peer's `Upgrade` to the stream, `101` if it is let in.
+    fn accept_stream(&self, request: Request<Incoming>) -> Answer;
+
+    /// What the face is to keep to. The same all the time.
+    fn settings(&self) -> &HttpSettings;
+}
+
+/// One of the pages that show a node's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DebugPage {
+    /// `/debug/hints`: what is kept for whom.
+    Hints,
+    /// `/debug/ae`: the rounds of anti-entropy.
+    AntiEntropy,
+    /// `/debug/persist`: the log and its snapshots.
+    Persist,
+    /// `/debug/ring`: the shares of the nodes, or the preference list of one key.
+    Ring {
+        /// The key, if one was given.
+        key: Option<Key>,
+    },
+    /// `/debug/peers`: what is known of each peer.
+    Peers,
+    /// `/admin/status`: this node and its peers in one page.
+    Status,
+    /// `/admin/convergence`: which owned ranges agree with which peer.
+    Convergence,
+}

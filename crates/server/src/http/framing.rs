@@ -1,0 +1,294 @@
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A connection that watches what is read from it for requests whose length can be understood in
+/// two ways.
+///
+/// hyper settles such requests silently (it lets `Transfer-Encoding` win, and folds repeated
+/// lengths into one) before anybody can see them, and a proxy in front may have settled them the
+/// other way (RFC 9112 §6.3 and §11.2). So the heads are looked at on their way in.
+pub(super) struct Watched<S> {
+    stream: S,
+    scan: Scan,
+    findings: Arc<Findings>,
+}
+
+/// What a [`Watched`] connection has found.
+#[derive(Debug)]
+pub(super) struct Findings {
+    first_ambiguous: AtomicU64, // counted from 0; NONE if there is none
+    asked: AtomicU64,
+    over: AtomicBool,
+}
+
+const NONE: u64 = u64::MAX;
+
+/// Far above what hyper takes for a whole head.
+const MAX_LINE_BYTES: usize = 32 * 1024;
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S) -> (Self, Arc<Findings>) {
+        let findings = Arc::new(Findings {
+            first_ambiguous: AtomicU64::new(NONE),
+            asked: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+        });
+        let watched = Self { stream, scan: Scan::default(), findings: Arc::clone(&findings) };
+        (watched, findings)
+    }
+}
+
+impl Findings {
+    /// Whether the next request, in the order they were sent, can be trusted to end where hyper
+    /// says. To be called once a request, when its head has been read.
+    pub(super) fn next_is_clear(&self) -> bool {
+        // Reading and answering take turns in one task, so nothing weaker or stronger matters.
+        let number = self.asked.fetch_add(1, Ordering::Relaxed);
+        number < self.first_ambiguous.load(Ordering::Relaxed)
+    }
+
+    /// What follows is no HTTP any more.
+    pub(super) fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if !self.findings.over.load(Ordering::Relaxed) {
+            self.scan.feed(&buf.filled()[before..]);
+            if let State::Ambiguous = self.scan.state {
+                self.findings.first_ambiguous.store(self.scan.requests, Ordering::Relaxed);
+                self.findings.end();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Follows the requests in a stream of bytes, however it is cut.
+#[derive(Default)]
+struct Scan {
+    state: State,
+    line: Vec<u8>, // the beginning of a line whose end has not come yet
+    requests: u64, // whose heads have ended
+}
+
+#[derive(Default)]
+enum State {
+    /// Before a request line; empty lines there are skipped, as hyper does.
+    #[default]
+    Start,
+    Head(Head),
+    Body {
+        left: u64,
+    },
+    ChunkSize,
+    /// The chunk and the line end behind it.
+    Chunk {
+        left: u64,
+    },
+    Trailer,
+    /// The request whose head this is has two lengths.
+    Ambiguous,
+    /// Nothing that could be followed: hyper refuses it.
+    Lost,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Head {
+    length: Option<u64>,
+    lengths: u32,
+    encodings: u32,
+}
+
+impl Scan {
+    fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match &mut self.state {
+                State::Ambiguous | State::Lost => return,
+                State::Body { left } | State::Chunk { left } => {
+                    let skipped = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                    bytes = &bytes[skipped..];
+                    *left -= skipped as u64;
+                    if *left == 0 {
+                        let in_chunk = matches!(self.state, State::Chunk { .. });
+                        self.state = if in_chunk { State::ChunkSize } else { State::Start };
+                    }
+                }
+                _ => {
+                    let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else {
+                        self.line.extend_from_slice(bytes);
+                        if self.line.len() > MAX_LINE_BYTES {
+                            self.state = State::Lost;
+                        }
+                        return;
+                    };
+                    let (line, rest) = bytes.split_at(end);
+                    bytes = &rest[1..];
+                    if self.line.is_empty() {
+                        self.take_line(line);
+                    } else {
+                        let mut whole = std::mem::take(&mut self.line);
+                        whole.extend_from_slice(line);
+                        self.take_line(&whole);
+                        whole.clear();
+                        self.line = whole; // its space, for the next one
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_line(&mut self, line: &[u8]) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        self.state = match self.state {
+            State::Start if line.is_empty() => State::Start,
+            State::Start => State::Head(Head::default()),
+            State::Head(head) if !line.is_empty() => State::Head(head.with(line)),
+            State::Head(head) => self.end_of(head),
+            State::ChunkSize => match chunk_size(line) {
+                Some(0) => State::Trailer,
+                Some(size) => State::Chunk { left: size.saturating_add(2) },
+                None => State::Lost,
+            },
+            State::Trailer if line.is_empty() => State::Start,
+            State::Trailer => State::Trailer,
+            _ => State::Lost,
+        };
+    }
+
+    fn end_of(&mut self, head: Head) -> State {
+        if head.lengths > 1 || head.encodings > 1 || (head.lengths == 1 && head.encodings == 1) {
+            return State::Ambiguous;
+        }
+        self.requests += 1;
+        match (head.encodings, head.lengths, head.length) {
+            (1, ..) => State::ChunkSize,
+            (_, 1, None) => State::Lost,
+            (_, _, None | Some(0)) => State::Start,
+            (_, _, Some(left)) => State::Body { left },
+        }
+    }
+}
+
+impl Head {
+    fn with(mut self, line: &[u8]) -> Self {
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else { return self };
+        let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
+        if name.eq_ignore_ascii_case(b"content-length") {
+            self.lengths += 1;
+            self.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.encodings += 1;
+        }
+        self
+    }
+}
+
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let digits = line.split(|&byte| byte == b';').next()?.trim_ascii();
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The number of the first ambiguous request, and how many heads were followed to their end.
+    fn scan(bytes: &[u8], step: usize) -> (Option<u64>, u64) {
+        let mut scan = Scan::default();
+        for piece in bytes.chunks(step) {
+            scan.feed(piece);
+        }
+        (matches!(scan.state, State::Ambiguous).then_some(scan.requests), scan.requests)
+    }
+
+    #[track_caller]
+    fn assert_scan(text: &str, expected: (Option<u64>, u64)) {
+        for step in [1, 2, 3, 7, text.len()] {
+            assert_eq!(scan(text.as_bytes(), step), expected, "{text:?} in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn clear_requests_are_followed_one_after_the_other() {
+        assert_scan(
+            "GET /a HTTP/1.1\r\nHost: a\r\n\r\n\
+             PUT /b HTTP/1.1\r\nContent-Length: 28\r\n\r\nContent-Length: 1\r\nX: 1\r\n\r\n12\
+             \r\nPUT /c HTTP/1.1\nTransfer-Encoding: chunked\n\n1c;x=y\r\n\
+             PUT / HTTP/1.1\r\nA: b\r\n\r\n1234\r\n0\r\nTrailer: x\r\n\r\n\
+             DELETE /d HTTP/1.1\r\n\r\n",
+            (None, 4),
+        );
+    }
+
+    #[test]
+    fn two_lengths_are_found_wherever_they_stand() {
+        for head in [
+            "Content-Length: 4\r\nTransfer-Encoding: chunked",
+            "transfer-encoding: chunked\r\nX: y\r\nCONTENT-LENGTH: 4",
+            "Content-Length: 4\r\ncontent-length: 4",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        ] {
+            let first = format!("PUT /a HTTP/1.1\r\n{head}\r\n\r\n");
+            assert_scan(&first, (Some(0), 0));
+            let second = format!("PUT /b HTTP/1.1\r\nContent-Length: 3\r\n\r\n\r\n\r{first}");
+            assert_scan(&second, (Some(1), 1));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_left_to_hyper() {
+        assert_scan(
+            "PUT /a HTTP/1.1\r\nContent-Length: x\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+            (None, 1),
+        );
+        assert_eq!(scan(&[b'x'; 2 * MAX_LINE_BYTES], 100), (None, 0));
+    }
+}

@@ -1,0 +1,164 @@
+use bytes::Bytes;
+use hyper::{
+    Method, StatusCode,
+    header::{
+        CONTENT_ENCODING, CONTENT_RANGE, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName,
+        HeaderValue, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
+    },
+    http::request::Parts,
+};
+use quorate_node::{ClientReply, ClientRequest, Failure, Operation, Refusal};
+use quorate_quorum::{GetError, GetReceipt, Outcome, PutError, PutReceipt, Quorum};
+use quorate_record::{NodeId, Record, Version};
+
+use super::{
+    Answer, HttpSettings, answer, body::Upload, key_path, params, problem::Problem, receipt,
+    refusal, routes::Face,
+};
+
+/// `GET`, `HEAD`, `PUT` and `DELETE` of `/kv/{raw_key}`.
+pub(super) async fn call(
+    face: &Face,
+    raw_key: &str,
+    parts: &Parts,
+    upload: &mut Upload,
+) -> Result<Answer, Problem> {
+    let settings = face.settings();
+    let key = key_path::key(raw_key)?;
+    let ask = params::ask(parts.uri.query(), settings)?;
+    let mut _received = None; // holds its part of the memory until the answer is known
+    let operation = match parts.method {
+        Method::PUT => {
+            check_write(&parts.headers)?;
+            let received = face.collect(upload, settings.max_value_bytes).await?;
+            let value = received.bytes.clone();
+            _received = Some(received);
+            Operation::Put(value)
+        }
+        Method::DELETE => {
+            check_write(&parts.headers)?;
+            face.ignore(upload).await?;
+            Operation::Delete
+        }
+        _ => {
+            face.ignore(upload).await?;
+            Operation::Get
+        }
+    };
+    let is_write = operation != Operation::Get;
+    let request = ClientRequest { key, operation, quorum: ask.quorum, timeout: ask.timeout };
+    match face.backend().client(request).await {
+        Ok(ClientReply::Written(Ok(receipt))) if is_write => Ok(written(&receipt, settings)),
+        Ok(ClientReply::Written(Err(failure))) if is_write => Err(unwritten(&failure)),
+        Ok(ClientReply::Read(Ok(receipt))) if !is_write => found(receipt),
+        Ok(ClientReply::Read(Err(failure))) if !is_write => Err(unread(&failure)),
+        Ok(ClientReply::Refused(refusal)) => Err(refused(&refusal, is_write, ask.quorum)),
+        Ok(ClientReply::Written(_) | ClientReply::Read(_)) => Err(Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "a read was answered as a write, or the other way round",
+        )),
+        Err(_) => Err(gone(is_write)),
+    }
+}
+
+/// Refuses what would be stored as something else than the sender means.
+fn check_write(headers: &HeaderMap) -> Result<(), Problem> {
+    let refuse = |status, name: HeaderName, detail: &'static str| {
+        Err(Problem::new(status, detail).field("parameter", name.as_str()))
+    };
+    if headers.get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
+        let detail = "values are stored as they come and served without an encoding";
+        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, CONTENT_ENCODING, detail);
+    }
+    if headers.contains_key(CONTENT_RANGE) {
+        return refuse(StatusCode::BAD_REQUEST, CONTENT_RANGE, "values are written whole");
+    }
+    for name in [IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE] {
+        if headers.contains_key(&name) {
+            let detail = "conditional writes: not there yet";
+            return refuse(StatusCode::NOT_IMPLEMENTED, name, detail);
+        }
+    }
+    Ok(())
+}
+
+fn written(receipt: &PutReceipt<NodeId, Version>, settings: &HttpSettings) -> Answer {
+    let mut answer = answer::empty(StatusCode::NO_CONTENT);
+    answer.headers_mut().extend(receipt::version(&receipt.version));
+    answer.headers_mut().extend([receipt::written(receipt, settings.node)]);
+    answer
+}
+
+fn found(receipt: GetReceipt<NodeId, Record>) -> Result<Answer, Problem> {
+    let proof = receipt::read(&receipt);
+    let version = receipt.found.as_ref().map(|record| receipt::version(&record.version));
+    let headers = version.into_iter().flatten().chain([proof]);
+    match receipt.found.and_then(|record| record.value) {
+        Some(value) => Ok(value_answer(value, headers)),
+        None => {
+            Err(Problem::new(StatusCode::NOT_FOUND, "no value under this key").headers(headers))
+        }
+    }
+}
+
+fn value_answer(value: Bytes, headers: impl Iterator<Item = (HeaderName, HeaderValue)>) -> Answer {
+    let mut answer = answer::with_body(StatusCode::OK, Some("application/octet-stream"), value);
+    // Whoever stored it may have stored a page with a script.
+    let sandbox = (CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    answer.headers_mut().extend(headers.chain([sandbox]));
+    answer
+}
+
+fn unwritten(failure: &Failure<PutError>) -> Problem {
+    let (late, needed, acked) = match failure.error {
+        PutError::TimedOut { needed, acked, .. } => (true, needed, acked),
+        PutError::TooFewReplicas { needed, acked, .. }
+        | PutError::ClockTooFar { needed, acked, .. } => (false, needed, acked),
+    };
+    short(late, detail(failure.error, failure.reason.as_ref()), needed, acked)
+        .field("outcome", outcome(failure.error.outcome()))
+}
+
+fn unread(failure: &Failure<GetError>) -> Problem {
+    let (late, needed, answered) = match failure.error {
+        GetError::TimedOut { needed, answered } => (true, needed, answered),
+        GetError::TooFewReplicas { needed, answered } => (false, needed, answered),
+    };
+    short(late, detail(failure.error, failure.reason.as_ref()), needed, answered)
+}
+
+fn detail(error: impl std::error::Error, reason: Option<&Refusal>) -> String {
+    match reason {
+        Some(reason) => format!("{error}; one of them said: {reason}"),
+        None => error.to_string(),
+    }
+}
+
+fn short(late: bool, detail: String, needed: usize, acked: usize) -> Problem {
+    let problem = if late {
+        Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
+    } else {
+        Problem::unavailable(detail)
+    };
+    problem.field("needed", needed).field("acked", acked)
+}
+
+/// Nothing was begun.
+fn refused(refusal: &Refusal, is_write: bool, quorum: Quorum) -> Problem {
+    let needed = if is_write { quorum.w() } else { quorum.r() };
+    let problem = refusal::problem(refusal).field("needed", needed).field("acked", 0);
+    if is_write { problem.field("outcome", outcome(Outcome::Rejected)) } else { problem }
+}
+
+/// The node stopped while the request was under way.
+fn gone(is_write: bool) -> Problem {
+    let problem = Problem::unavailable("the node is stopping");
+    if is_write { problem.field("outcome", outcome(Outcome::Indeterminate)) } else { problem }
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Rejected => "rejected",
+        Outcome::Indeterminate => "indeterminate",
+    }
+}

@@ -1,0 +1,106 @@
+use std::time::Duration;
+
+use quorate_node::ClientReply;
+use serde_json::json;
+
+use super::{fake::put_receipt, start, start_with};
+
+#[tokio::test]
+async fn requests_beyond_the_limit_are_told_to_come_back() {
+    let server = start_with(|settings| settings.max_in_flight = 1).await;
+    server.backend.says_nothing();
+    let mut first = server.connect().await;
+    first.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    server.backend.asked_for(1).await;
+    let reply = server.call("GET /kv/b", "", "").await;
+    reply.assert_problem(503, &[]);
+    assert_eq!(reply.header("retry-after"), "1");
+    assert_eq!(server.call("GET /admin/status", "", "").await.status, 200);
+
+    server.backend.answer_all(&ClientReply::Written(Ok(put_receipt())));
+    assert_eq!(first.reply().await.status, 204);
+    server.backend.says(ClientReply::Written(Ok(put_receipt())));
+    assert_eq!(server.call("DELETE /kv/b", "", "").await.status, 204);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_told_so_and_closed() {
+    let server = start_with(|settings| settings.max_connections = 1).await;
+    let mut first = server.connect().await;
+    assert_eq!(first.call("GET /health", "", "").await.status, 200);
+    let mut second = server.connect().await;
+    let reply = second.call("GET /health", "", "").await;
+    reply.assert_problem(503, &[]);
+    assert_eq!(reply.header("retry-after"), "1");
+    assert!(second.ends().await);
+    assert_eq!(first.call("GET /health", "", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_refusals_are_only_closed() {
+    let server = start_with(|settings| {
+        settings.max_connections = 0;
+        settings.limits.max_refusals = 1;
+    })
+    .await;
+    let mut told = server.connect().await;
+    assert_eq!(told.reply().await.status, 503); // and is read from until it closes
+    let mut closed = server.connect().await;
+    assert!(closed.ends().await);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_harms_nobody() {
+    let server = start_with(|settings| settings.max_in_flight = 1).await;
+    server.backend.says_nothing();
+    let mut wire = server.connect().await;
+    wire.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    server.backend.asked_for(1).await;
+    drop(wire);
+    server.backend.answer_all(&ClientReply::Written(Ok(put_receipt())));
+    server.backend.says(ClientReply::Written(Ok(put_receipt())));
+    assert_eq!(server.call("DELETE /kv/a", "", "").await.status, 204);
+}
+
+#[tokio::test]
+async fn a_node_that_stops_says_that_it_does_not_know_the_outcome() {
+    let server = start().await;
+    server.backend.says_nothing();
+    let mut wire = server.connect().await;
+    wire.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    server.backend.asked_for(1).await;
+    server.backend.forget_all();
+    wire.reply().await.assert_problem(503, &[("outcome", json!("indeterminate"))]);
+}
+
+#[tokio::test]
+async fn stopping_waits_for_open_requests_and_for_nothing_else() {
+    let server = start().await;
+    let mut idle = server.connect().await;
+    assert_eq!(idle.call("GET /health", "", "").await.status, 200);
+    server.backend.says_nothing();
+    let mut open = server.connect().await;
+    open.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    server.backend.asked_for(1).await;
+
+    server.stop.send(()).unwrap();
+    assert!(idle.ends().await);
+    assert!(!server.stopped.is_finished());
+    server.backend.answer_all(&ClientReply::Written(Ok(put_receipt())));
+    let reply = open.reply().await;
+    assert_eq!((reply.status, reply.header("connection")), (204, "close"));
+    server.stopped.await.unwrap();
+}
+
+#[tokio::test]
+async fn stopping_does_not_wait_for_ever() {
+    let brief = Duration::from_millis(50);
+    let server = start_with(|settings| settings.limits.drain = brief).await;
+    server.backend.says_nothing();
+    let mut open = server.connect().await;
+    open.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    server.backend.asked_for(1).await;
+    server.stop.send(()).unwrap();
+    server.stopped.await.unwrap();
+    assert!(open.ends().await);
+}
