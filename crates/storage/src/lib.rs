@@ -1,6 +1,36 @@
 //! A crash-safe framed log with group commit, and a record store on top of it.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use quorate_storage::{Log, LogOptions, fault::FaultFs};
+//!
+//! let fs = Arc::new(FaultFs::new()); // `RealFs` for files that stay
+//! let options = LogOptions::default();
+//! let (log, found) = Log::open(fs.clone(), "/log".as_ref(), &options, |_| {}, |_| {})?;
+//! assert_eq!(found.frames, 0);
+//! let first = log.submit(1, b"never waits")?;
+//! assert_eq!(log.append(1, b"waits for the sync")?, 2);
+//! assert_eq!(log.wait(first)?, 1);
+//! drop(log);
+//!
+//! let mut payloads = Vec::new();
+//! Log::open(fs, "/log".as_ref(), &options, |_| {}, |frame| payloads.push(frame.payload.to_vec()))?;
+//! assert_eq!(payloads, [&b"never waits"[..], b"waits for the sync"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod fault;
+mod frame;
 pub mod fs;
+mod log;
+mod queue;
+mod recovery;
+mod segment;
+mod space;
+mod writer;
 
 pub use fs::RealFs;
+pub use log::{Drive, Log, LogOptions, LogStats, SyncPolicy};
+pub use queue::{LogError, Progress, Ticket};
+pub use recovery::{Damage, Frame, OpenError, Recovery};
+

@@ -1,0 +1,448 @@
+//! The log as its users see it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::frame::{HEADER_BYTES, frame_bytes};
+use crate::fs::{Fs, create_dir_durably};
+use crate::queue::{LogError, Progress, Shared, Ticket};
+use crate::recovery::{Damage, Frame, OpenError, Recovery, SegmentMeta, recover};
+use crate::segment::{DATA_OFFSET, segment_path};
+use crate::space::{Space, SpaceOptions};
+use crate::writer::{ActiveFile, Turn, Writer};
+
+/// When a submission counts as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// When it has been synced: it survives a loss of power.
+    Always,
+    /// When it has been written: it survives the end of the process. It is synced so much later at most.
+    Interval(Duration),
+    /// When it has been written. The operating system syncs when it likes.
+    Os,
+}
+
+/// Who does the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drive {
+    /// Two threads of the log's own: one writes, one prepares room ahead.
+    Threads,
+    /// The caller, by [`Log::turn`]: everything happens on its thread, in an order that repeats.
+    Manual,
+}
+
+/// How a log behaves. Of these only the format on disk lasts: each may differ at the next opening.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// When a submission counts as done.
+    pub sync: SyncPolicy,
+    /// Who does the work.
+    pub drive: Drive,
+    /// Size of a segment file.
+    pub segment_bytes: u64,
+    /// The largest payload that can be appended, and that is believed to have been.
+    pub max_payload_bytes: u64,
+    /// How much may wait to be written before submissions are refused. One submission always fits.
+    pub queue_bytes: u64,
+    /// How far ahead of the last frame blocks are prepared.
+    pub prepare_ahead_bytes: u64,
+    /// How much is prepared at once.
+    pub prepare_chunk_bytes: u64,
+    /// How many files without use are kept for later.
+    pub max_spares: usize,
+    /// A number that the next frame's must not be below, for callers who know from elsewhere that there was more. If
+    /// the log ends before it, that is reported as damage.
+    pub next_seq_at_least: u64,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            sync: SyncPolicy::Always,
+            drive: Drive::Threads,
+            segment_bytes: 64 << 20,
+            max_payload_bytes: (8 << 20) + (64 << 10),
+            queue_bytes: 32 << 20,
+            prepare_ahead_bytes: 4 << 20,
+            prepare_chunk_bytes: 1 << 20,
+            max_spares: 2,
+            next_seq_at_least: 1,
+        }
+    }
+}
+
+/// Counters of a log, taken together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogStats {
+    /// Segment files in use.
+    pub segments: u64,
+    /// Bytes of frames and headers in them, without room prepared ahead.
+    pub bytes: u64,
+    /// Frames in them, damaged ones included.
+    pub frames: u64,
+    /// Files that wait to become segments.
+    pub spares: u64,
+    /// The last sequence number written; 0 if there is none.
+    pub last_seq: u64,
+    /// The last sequence number synced.
+    pub durable_seq: u64,
+    /// Writes since the log was opened, each of one or more frames.
+    pub batches: u64,
+    /// Syncs of frames since the log was opened.
+    pub syncs: u64,
+    /// Bytes that wait to be written.
+    pub queued_bytes: u64,
+}
+
+/// A crash-safe log of opaque payloads, numbered from 1.
+///
+/// Many threads may submit; one writes whatever has gathered, syncs once, and settles all of it (group commit).
+/// Submitting never blocks; [`Log::append`] and the `wait` functions do.
+pub struct Log {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    shared: Arc<Shared>,
+    space: Arc<Space>,
+    segments: Arc<Mutex<Vec<SegmentMeta>>>,
+    manual: Option<Mutex<Manual>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Manual {
+    writer: Writer,
+    now: Duration,
+}
+
+impl Log {
+    /// Opens the log in the folder `dir`, which is created if need be. Every good frame goes to `replay`, in order;
+    /// from then on `on_progress` hears once a batch, on the writer's thread, what became of submissions.
+    ///
+    /// # Errors
+    /// [`OpenError`]. Torn tails and damage are no errors: they are reported in [`Recovery`].
+    ///
+    /// # Panics
+    /// If a segment could not hold the largest payload, or a size in `options` is zero.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        options: &LogOptions,
+        on_progress: impl FnMut(Progress) + Send + 'static,
+        mut replay: impl FnMut(Frame<'_>),
+    ) -> Result<(Log, Recovery), OpenError> {
+        let largest = DATA_OFFSET + frame_bytes(options.max_payload_bytes);
+        assert!(
+            options.segment_bytes >= largest,
+            "a segment cannot hold the largest frame, {largest} bytes"
+        );
+        assert!(
+            options.max_payload_bytes <= u64::from(u32::MAX) - HEADER_BYTES as u64,
+            "a length has 32 bits"
+        );
+        assert!(
+            options.queue_bytes > 0 && options.prepare_chunk_bytes > 0,
+            "nothing could ever be written"
+        );
+        let segment_bytes = options.segment_bytes & !511;
+
+        create_dir_durably(&*fs, dir).map_err(OpenError::io("create", dir))?;
+        // The process may have ended between a change of names and its sync.
+        fs.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
+        let mut recovered = recover(&*fs, dir, options.max_payload_bytes, &mut replay)?;
+        let space_options = SpaceOptions {
+            segment_bytes,
+            ahead_bytes: options.prepare_ahead_bytes,
+            chunk_bytes: options.prepare_chunk_bytes,
+            max_spares: options.max_spares,
+        };
+        let space = Arc::new(Space::new(fs.clone(), dir, space_options, recovered.spares));
+        space.drop_surplus().map_err(OpenError::io("tidy", dir))?;
+
+        let number = recovered.active.as_ref().map_or(0, |active| active.number);
+        let mut next_seq = recovered.report.last_seq + 1;
+        let mut active = None;
+        if let Some(last) = recovered.active
+            && !last.sealed
+            && next_seq >= options.next_seq_at_least
+        {
+            let path = segment_path(dir, number);
+            let end = last.file.size().map_err(OpenError::io("read", &path))?.max(segment_bytes);
+            last.file.set_len(end).map_err(OpenError::io("lengthen", &path))?;
+            space.set_active(last.file.clone(), last.head, last.head, end);
+            active = Some(ActiveFile { file: last.file, head: last.head, ready: last.head, end });
+        }
+        if next_seq < options.next_seq_at_least {
+            let lost = Damage {
+                segment: number + 1,
+                offset: 0,
+                len: 0,
+                first_seq: next_seq,
+                last_seq: options.next_seq_at_least - 1,
+            };
+            recovered.report.damages.push(lost);
+            next_seq = options.next_seq_at_least;
+        }
+
+        let shared =
+            Arc::new(Shared::new(next_seq - 1, options.max_payload_bytes, options.queue_bytes));
+        let segments = Arc::new(Mutex::new(recovered.segments));
+        let writer = Writer {
+            fs: fs.clone(),
+            dir: dir.to_path_buf(),
+            policy: options.sync,
+            shared: shared.clone(),
+            space: space.clone(),
+            segments: segments.clone(),
+            on_progress: Box::new(on_progress),
+            active,
+            number,
+            next_seq,
+            synced_through: next_seq - 1,
+            unsynced_since: None,
+            syncs: 0,
+            batches: 0,
+            syncs_done: 0,
+            poison: None,
+            batch: Default::default(),
+            now: Duration::ZERO,
+        };
+        let mut log = Log {
+            fs,
+            dir: dir.to_path_buf(),
+            shared,
+            space,
+            segments,
+            manual: None,
+            threads: Vec::new(),
+        };
+        match options.drive {
+            Drive::Manual => log.manual = Some(Mutex::new(Manual { writer, now: Duration::ZERO })),
+            Drive::Threads => {
+                log.start_threads(writer).map_err(OpenError::io("start threads for", dir))?
+            }
+        }
+        Ok((log, recovered.report))
+    }
+
+    /// Queues one frame. `kind` is the caller's, 1 or more.
+    ///
+    /// # Errors
+    /// [`LogError::TooLarge`], [`LogError::Busy`], [`LogError::Poisoned`]: nothing was queued.
+    ///
+    /// # Panics
+    /// If `kind` is 0.
+    pub fn submit(&self, kind: u8, payload: &[u8]) -> Result<Ticket, LogError> {
+        if payload.len() as u64 > self.shared.max_payload_bytes() {
+            let limit_bytes = self.shared.max_payload_bytes();
+            return Err(LogError::TooLarge { bytes: payload.len() as u64, limit_bytes });
+        }
+        self.submit_with(kind, |buf| buf.extend_from_slice(payload))
+    }
+
+    /// Queues one frame whose payload is what `encode` appends to the buffer that it is given. Other frames are in
+    /// front of it there; they are not to be touched. `encode` holds up other submitters.
+    ///
+    /// # Errors
+    /// As for [`Self::submit`].
+    ///
+    /// # Panics
+    /// If `kind` is 0, or `encode` shortens the buffer.
+    pub fn submit_with(
+        &self,
+        kind: u8,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Ticket, LogError> {
+        self.shared.submit(kind, encode)
+    }
+
+    /// Waits for the outcome of a submission: its sequence number, or why it failed.
+    ///
+    /// # Errors
+    /// [`LogError::NoSpace`], [`LogError::Poisoned`].
+    pub fn wait(&self, ticket: Ticket) -> Result<u64, LogError> {
+        if self.manual.is_some() {
+            return self.turn_until(|| self.shared.outcome(ticket));
+        }
+        self.shared.wait(ticket)
+    }
+
+    /// Submits one frame and waits for the outcome.
+    ///
+    /// # Errors
+    /// As for [`Self::submit`] and [`Self::wait`].
+    ///
+    /// # Panics
+    /// If `kind` is 0.
+    pub fn append(&self, kind: u8, payload: &[u8]) -> Result<u64, LogError> {
+        let ticket = self.submit(kind, payload)?;
+        self.wait(ticket)
+    }
+
+    /// Syncs everything written so far, whatever the policy.
+    ///
+    /// # Errors
+    /// [`LogError::Poisoned`].
+    pub fn sync(&self) -> Result<(), LogError> {
+        let wanted = self.shared.request_sync();
+        if self.manual.is_some() {
+            return self.turn_until(|| self.shared.sync_outcome(wanted));
+        }
+        self.shared.wait_for_sync(wanted)
+    }
+
+    /// Waits until every frame up to `seq` is synced, by whatever makes it so: this does not ask for a sync.
+    ///
+    /// # Errors
+    /// [`LogError::Poisoned`].
+    pub fn wait_for(&self, seq: u64) -> Result<(), LogError> {
+        self.shared.wait_for_seq(seq)
+    }
+
+    /// The last sequence number that is synced.
+    #[must_use]
+    pub fn durable_seq(&self) -> u64 {
+        self.shared.counters().durable_seq
+    }
+
+    /// Does the writer's work on the caller's thread; `now` counts from any fixed moment and never goes back.
+    /// Returns when to turn again even if nothing is submitted, on the same clock.
+    ///
+    /// # Panics
+    /// If the log has threads of its own.
+    pub fn turn(&self, now: Duration) -> Option<Duration> {
+        let mut manual = self.lock_manual();
+        manual.now = manual.now.max(now);
+        let now = manual.now;
+        let turn = manual.writer.turn(now);
+        manual.writer.prepare();
+        turn.deadline
+    }
+
+    /// Gives up the segments whose frames are all below `seq`, for later use or for good.
+    ///
+    /// # Errors
+    /// Whatever the file system says; what was not given up is tried again at the next call.
+    pub fn recycle_below(&self, seq: u64) -> std::io::Result<()> {
+        let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        // Oldest first and each for good before the next: a gap in the middle would look like damage.
+        while segments.get(1).is_some_and(|next| next.first_seq <= seq) {
+            match self.space.recycle(&segment_path(&self.dir, segments[0].number)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            segments.remove(0);
+        }
+        Ok(())
+    }
+
+    /// Counters for a page that shows them.
+    #[must_use]
+    pub fn stats(&self) -> LogStats {
+        let counters = self.shared.counters();
+        let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = segments.last().map_or(0, |last| last.used_bytes.max(counters.head_bytes));
+        let before: u64 = segments.iter().rev().skip(1).map(|segment| segment.used_bytes).sum();
+        let first_seq = segments.first().map_or(counters.last_seq + 1, |first| first.first_seq);
+        LogStats {
+            segments: segments.len() as u64,
+            bytes: before + last,
+            frames: (counters.last_seq + 1).saturating_sub(first_seq),
+            spares: self.space.spares() as u64,
+            last_seq: counters.last_seq,
+            durable_seq: counters.durable_seq,
+            batches: counters.batches,
+            syncs: counters.syncs,
+            queued_bytes: self.shared.queued_bytes(),
+        }
+    }
+
+    /// Why the log takes no more submissions, if it does not.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<LogError> {
+        self.shared.poison_cause().map(|cause| LogError::Poisoned { cause })
+    }
+
+    /// The folder that the log is in.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The file system that the log is on.
+    #[must_use]
+    pub fn fs(&self) -> &Arc<dyn Fs> {
+        &self.fs
+    }
+
+    fn turn_until<T>(&self, done: impl Fn() -> Option<T>) -> T {
+        loop {
+            if let Some(outcome) = done() {
+                return outcome;
+            }
+            self.turn(Duration::ZERO);
+        }
+    }
+
+    fn lock_manual(&self) -> MutexGuard<'_, Manual> {
+        let manual =
+            self.manual.as_ref().expect("a log with threads of its own is not turned by hand");
+        manual.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start_threads(&mut self, mut writer: Writer) -> std::io::Result<()> {
+        let (space, shared) = (self.space.clone(), self.shared.clone());
+        let preparer = std::thread::Builder::new().name("log-prepare".into());
+        self.threads.push(preparer.spawn(move || space.run_background(|| shared.nudge()))?);
+        let shared = self.shared.clone();
+        let thread = std::thread::Builder::new().name("log-write".into());
+        self.threads.push(thread.spawn(move || {
+            let clock = Clock::start();
+            loop {
+                let Turn { deadline, finished } = writer.turn(clock.now());
+                if finished {
+                    return;
+                }
+                shared.wait_for_work(deadline.map(|deadline| deadline.saturating_sub(clock.now())));
+            }
+        })?);
+        Ok(())
+    }
+}
+
+impl Drop for Log {
+    /// Writes and syncs what is queued, and ends the threads.
+    fn drop(&mut self) {
+        self.shared.close();
+        if self.manual.is_some() {
+            let mut manual = self.lock_manual();
+            let now = manual.now;
+            manual.writer.turn(now);
+        }
+        // The preparer last: the writer may yet need room.
+        while let Some(thread) = self.threads.pop() {
+            if self.threads.is_empty() {
+                self.space.close();
+            }
+            // A panic of the writer has already been shown, and dropping must not add another.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The time that decides when an interval is over.
+struct Clock(std::time::Instant);
+
+impl Clock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this thread is the driver, and hands the time on as a value"
+    )]
+    fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}

@@ -1,0 +1,276 @@
+//! The one who writes: takes what has gathered, writes it in one call, syncs once, and settles all of it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::frame::{FrameHeader, HEADER_BYTES, MAX_LAG, checksum, frame_bytes};
+use crate::fs::{File, Fs, is_full};
+use crate::log::SyncPolicy;
+use crate::queue::{Batch, Counters, LogError, Progress, Shared};
+use crate::recovery::SegmentMeta;
+use crate::segment::{DATA_OFFSET, SegmentHeader, epoch, segment_path};
+use crate::space::{Space, SpaceError};
+
+pub(crate) struct Writer {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) policy: SyncPolicy,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) space: Arc<Space>,
+    pub(crate) segments: Arc<Mutex<Vec<SegmentMeta>>>,
+    pub(crate) on_progress: Box<dyn FnMut(Progress) + Send>,
+    /// The segment to append to; `None` if the next frame must begin a new one.
+    pub(crate) active: Option<ActiveFile>,
+    /// The number of the youngest segment.
+    pub(crate) number: u64,
+    pub(crate) next_seq: u64,
+    pub(crate) synced_through: u64,
+    pub(crate) unsynced_since: Option<Duration>,
+    pub(crate) syncs: u64,
+    pub(crate) batches: u64,
+    pub(crate) syncs_done: u64,
+    pub(crate) poison: Option<Arc<io::Error>>,
+    pub(crate) batch: Batch,
+    /// The time of the present turn.
+    pub(crate) now: Duration,
+}
+
+pub(crate) struct ActiveFile {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) head: u64,
+    /// What of the file the writer knows to be prepared.
+    pub(crate) ready: u64,
+    pub(crate) end: u64,
+}
+
+/// What a turn asks of whoever drives the writer.
+pub(crate) struct Turn {
+    /// When to turn again even if nothing is submitted.
+    pub(crate) deadline: Option<Duration>,
+    /// The log was closed and everything is done.
+    pub(crate) finished: bool,
+}
+
+impl Writer {
+    /// Does everything that can be done now.
+    pub(crate) fn turn(&mut self, now: Duration) -> Turn {
+        self.now = now;
+        let mut batch = std::mem::take(&mut self.batch);
+        self.shared.take(&mut batch);
+        if let Some(error) = self.space.take_failure() {
+            self.fail(error);
+        }
+        let mut written_through = batch.first_ticket;
+        let mut refusal = None;
+        if self.poison.is_none() && !batch.bytes.is_empty() {
+            self.batches += 1;
+            match self.write(&mut batch.bytes, &mut written_through) {
+                Ok(()) => {}
+                Err(SpaceError::Full) => refusal = Some(LogError::NoSpace),
+                Err(SpaceError::Failed(error)) => self.fail(error),
+            }
+        }
+        // Under the other policies what is written is acknowledged, and a sync is not waited for.
+        if self.policy != SyncPolicy::Always && self.poison.is_none() {
+            self.settle(&batch, written_through, refusal.take());
+            written_through = batch.next_ticket;
+            batch.first_ticket = batch.next_ticket;
+        }
+        if self.poison.is_none()
+            && self.sync_is_due(now, &batch)
+            && let Err(error) = self.sync()
+        {
+            self.fail(error);
+        }
+        if self.poison.is_none() {
+            self.syncs_done = self.syncs_done.max(if self.unsynced_since.is_none() {
+                batch.sync_wanted
+            } else {
+                0
+            });
+        }
+        self.settle(&batch, written_through, refusal);
+        let finished = batch.closed;
+        self.batch = batch;
+        Turn { deadline: self.deadline(), finished }
+    }
+
+    /// Prepares one more piece of room, for those who have no thread for it.
+    pub(crate) fn prepare(&mut self) {
+        if self.poison.is_none()
+            && let Err(SpaceError::Failed(error)) = self.space.step()
+        {
+            self.fail(error);
+        }
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        match self.policy {
+            SyncPolicy::Interval(interval) if self.poison.is_none() => {
+                self.unsynced_since.map(|since| since.saturating_add(interval))
+            }
+            _ => None,
+        }
+    }
+
+    fn sync_is_due(&self, now: Duration, batch: &Batch) -> bool {
+        let due = match self.policy {
+            SyncPolicy::Always => true,
+            SyncPolicy::Interval(_) => self.deadline().is_some_and(|deadline| now >= deadline),
+            SyncPolicy::Os => false,
+        };
+        self.unsynced_since.is_some()
+            && (due || batch.closed || batch.sync_wanted > self.syncs_done)
+    }
+
+    /// Publishes what became of the batch: good up to the ticket `written`, refused or poisoned from there.
+    fn settle(&mut self, batch: &Batch, written: u64, refusal: Option<LogError>) {
+        let mut progress = Vec::new();
+        let mut run = |first: u64, next: u64, outcome: Result<u64, LogError>| {
+            if first < next {
+                progress.push(Progress { tickets: first..=next - 1, outcome });
+            }
+        };
+        match &self.poison {
+            Some(cause) => {
+                run(
+                    batch.first_ticket,
+                    batch.next_ticket,
+                    Err(LogError::Poisoned { cause: cause.clone() }),
+                );
+            }
+            None => {
+                run(batch.first_ticket, written, Ok(self.next_seq - 1));
+                run(written, batch.next_ticket, Err(refusal.unwrap_or(LogError::NoSpace)));
+            }
+        }
+        let counters = Counters {
+            last_seq: self.next_seq - 1,
+            durable_seq: self.synced_through,
+            head_bytes: self.active.as_ref().map_or(0, |active| active.head),
+            batches: self.batches,
+            syncs: self.syncs,
+        };
+        self.shared.settle(&progress, self.syncs_done, counters);
+        for news in progress {
+            (self.on_progress)(news);
+        }
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        let cause = Arc::new(error);
+        self.shared.poison(&cause);
+        self.poison.get_or_insert(cause);
+    }
+
+    /// Finishes the frames in `bytes` and writes them; `ticket` goes along with what has been written.
+    fn write(&mut self, bytes: &mut [u8], ticket: &mut u64) -> Result<(), SpaceError> {
+        let mut offset = 0;
+        while offset < bytes.len() {
+            let size = frame_size(&bytes[offset..]);
+            if self.active.as_ref().is_none_or(|active| size as u64 > active.end - active.head) {
+                self.switch()?;
+            }
+            if self.next_seq - self.synced_through > MAX_LAG {
+                self.sync().map_err(SpaceError::Failed)?;
+            }
+            let room = self.active.as_ref().map_or(0, |active| active.end - active.head);
+            let epoch = epoch(self.number);
+            let start = offset;
+            let mut seq = self.next_seq;
+            while offset < bytes.len() {
+                let size = frame_size(&bytes[offset..]);
+                let lag = seq - self.synced_through;
+                if (offset - start + size) as u64 > room || lag > MAX_LAG {
+                    break;
+                }
+                finish(&mut bytes[offset..offset + size], seq, lag, epoch);
+                offset += size;
+                seq += 1;
+            }
+            self.write_run(&bytes[start..offset])?;
+            *ticket += seq - self.next_seq;
+            self.next_seq = seq;
+            self.unsynced_since.get_or_insert(self.now);
+        }
+        Ok(())
+    }
+
+    fn write_run(&mut self, run: &[u8]) -> Result<(), SpaceError> {
+        let active = self.active.as_mut().expect("a run is measured against the active segment");
+        let end = active.head + run.len() as u64;
+        if end > active.ready {
+            active.ready = self.space.reserve(end)?;
+        }
+        // The place was written before, so even an error that says "full" is a device that breaks its word.
+        active.file.write_at(run, active.head).map_err(SpaceError::Failed)?;
+        active.head = end;
+        self.space.set_head(end);
+        Ok(())
+    }
+
+    /// Goes on to a new segment. The old one is synced first: that is what makes a bad frame in it damage.
+    fn switch(&mut self) -> Result<(), SpaceError> {
+        if self.synced_through + 1 < self.next_seq {
+            self.sync().map_err(SpaceError::Failed)?;
+        }
+        let spare = self.space.take_next(DATA_OFFSET)?;
+        let number = self.number + 1;
+        let header = SegmentHeader { number, first_seq: self.next_seq, recycled: spare.recycled };
+        let path = segment_path(&self.dir, number);
+        let named = spare
+            .file
+            .write_at(&header.encode(), 0)
+            .and_then(|()| spare.file.sync_data().map_err(io::Error::other))
+            .and_then(|()| self.fs.rename(&spare.path, &path));
+        if let Err(error) = named {
+            let full = is_full(&error);
+            self.space.return_next(spare);
+            return Err(if full { SpaceError::Full } else { SpaceError::Failed(error) });
+        }
+        self.fs.sync_dir(&self.dir).map_err(SpaceError::Failed)?;
+        let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(last), Some(active)) = (segments.last_mut(), &self.active) {
+            last.used_bytes = active.head;
+        }
+        segments.push(SegmentMeta { number, first_seq: self.next_seq, used_bytes: DATA_OFFSET });
+        drop(segments);
+        self.number = number;
+        self.space.set_active(spare.file.clone(), DATA_OFFSET, spare.ready, spare.end);
+        self.active = Some(ActiveFile {
+            file: spare.file,
+            head: DATA_OFFSET,
+            ready: spare.ready,
+            end: spare.end,
+        });
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if let Some(active) = &self.active {
+            active.file.sync_data()?;
+            self.syncs += 1;
+        }
+        self.synced_through = self.next_seq - 1;
+        self.unsynced_since = None;
+        Ok(())
+    }
+}
+
+fn frame_size(frame: &[u8]) -> usize {
+    let len = u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]);
+    usize::try_from(frame_bytes(u64::from(len))).expect("the frame is in memory")
+}
+
+/// Puts in what only the writer knows.
+fn finish(frame: &mut [u8], seq: u64, lag: u64, epoch: u32) {
+    let len = u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]);
+    let kind = frame[4];
+    let payload_end = HEADER_BYTES + usize::try_from(len).expect("the frame is in memory");
+    let payload_crc = checksum(epoch, &frame[HEADER_BYTES..payload_end]);
+    let lag = u32::try_from(lag).expect("a sync comes before the lag gets too great");
+    let header = FrameHeader { len, kind, lag, seq, payload_crc };
+    frame[..HEADER_BYTES].copy_from_slice(&header.encode(epoch));
+}
