@@ -1,0 +1,11 @@
+//! Tests of the log through its public functions, on a file system that fails and forgets on request.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod crash;
+mod damage;
+mod faults;
+mod full_disk;
+mod policies;
+mod scene;
+mod threads;
