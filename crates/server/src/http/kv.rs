@@ -30,7 +30,8 @@ pub(super) async fn call(
     let operation = match parts.method {
         Method::PUT => {
             check_write(&parts.headers)?;
-            let received = face.collect(upload, settings.max_value_bytes).await?;
+            let received = face.collect(upload, settings.max_value_bytes).await;
+            let received = received.map_err(not_begun)?;
             let value = received.bytes.clone();
             _received = Some(received);
             Operation::Put(value)
@@ -141,6 +142,14 @@ fn short(late: bool, detail: String, needed: usize, acked: usize) -> Problem {
         Problem::unavailable(detail)
     };
     problem.field("needed", needed).field("acked", acked)
+}
+
+/// What is to be tried again is known not to have happened.
+pub(super) fn not_begun(problem: Problem) -> Problem {
+    match problem.status() {
+        StatusCode::SERVICE_UNAVAILABLE => problem.field("outcome", outcome(Outcome::Rejected)),
+        _ => problem,
+    }
 }
 
 /// Nothing was begun.

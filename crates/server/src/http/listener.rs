@@ -132,6 +132,7 @@ async fn connection(socket: TcpStream, face: Arc<Face>, mut stopped: watch::Rece
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
         .keep_alive(true)
+        .title_case_headers(true)
         // With it hyper forgets the last answer when something unread follows the request.
         .pipeline_flush(false)
         .serve_connection(TokioIo::new(socket), service)

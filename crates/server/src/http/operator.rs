@@ -17,10 +17,12 @@ pub(super) fn ready(face: &Face) -> Result<Answer, Problem> {
     }
 }
 
-/// `GET /metrics`: Prometheus' text format.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /metrics`: the OpenMetrics text format, which Prometheus reads.
 pub(super) fn metrics(face: &Face) -> Answer {
     let body = Bytes::from(face.backend().metrics());
-    answer::with_body(StatusCode::OK, Some("text/plain; version=0.0.4; charset=utf-8"), body)
+    answer::with_body(StatusCode::OK, Some(OPEN_METRICS), body)
 }
 
 /// One of the pages without parameters.

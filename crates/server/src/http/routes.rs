@@ -132,10 +132,11 @@ impl Face {
         upload: &mut Upload,
     ) -> Result<Answer, Problem> {
         let _share = match route.class() {
-            Class::Client | Class::Peer => {
-                let share = self.requests.take(1);
-                Some(share.ok_or_else(|| Problem::unavailable("too many requests at once"))?)
-            }
+            Class::Client | Class::Peer => Some(self.requests.take(1).ok_or_else(|| {
+                let problem = Problem::unavailable("too many requests at once");
+                let is_write = route.class() == Class::Client && !parts.method.is_safe();
+                if is_write { kv::not_begun(problem) } else { problem }
+            })?),
             // Who watches a node must see it above all when it is overloaded.
             Class::Probe | Class::Operator => {
                 self.ignore(upload).await?;

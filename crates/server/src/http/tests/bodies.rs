@@ -145,12 +145,16 @@ async fn bodies_share_a_limit_and_give_it_back() {
     first.send(format!("{PUT}Content-Length: 8\r\n\r\n12345678")).await;
     server.backend.asked_for(1).await;
 
+    let rejected = [("outcome", json!("rejected"))];
     let reply = server.call("PUT /kv/b", "", "123").await;
-    reply.assert_problem(503, &[]);
+    reply.assert_problem(503, &rejected);
     assert_eq!(reply.header("retry-after"), "1");
+    let mut asking = server.connect().await;
+    asking.send(format!("{PUT}Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")).await;
+    asking.reply().await.assert_problem(503, &rejected); // and not 100
     let mut chunked = server.connect().await;
     chunked.send(format!("{PUT}Transfer-Encoding: chunked\r\n\r\n3\r\n123\r\n0\r\n\r\n")).await;
-    chunked.reply().await.assert_problem(503, &[]);
+    chunked.reply().await.assert_problem(503, &rejected);
 
     server.backend.answer_all(&ClientReply::Written(Ok(put_receipt())));
     assert_eq!(first.reply().await.status, 204);

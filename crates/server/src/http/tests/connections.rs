@@ -15,6 +15,8 @@ async fn requests_beyond_the_limit_are_told_to_come_back() {
     let reply = server.call("GET /kv/b", "", "").await;
     reply.assert_problem(503, &[]);
     assert_eq!(reply.header("retry-after"), "1");
+    let reply = server.call("DELETE /kv/b", "", "").await;
+    reply.assert_problem(503, &[("outcome", json!("rejected"))]);
     assert_eq!(server.call("GET /admin/status", "", "").await.status, 200);
 
     server.backend.answer_all(&ClientReply::Written(Ok(put_receipt())));
