@@ -39,7 +39,10 @@ impl Node {
         &self.hints
     }
 
-    pub(crate) fn offer_hint(&mut self, hint: Hint, waiter: HintWaiter, now: Now) {
+    pub(crate) fn offer_hint(&mut self, mut hint: Hint, waiter: HintWaiter, now: Now) {
+        // It may be held for hours, and must not hold a receive buffer along with it.
+        hint.key = hint.key.detached();
+        hint.record = hint.record.detached();
         let (after, outcome) = match self.hints.offer(hint, now.instant) {
             Offer::Keep { id } => (Some(id), PutOutcome::Stored),
             Offer::AlreadyHeld { after } => (after, PutOutcome::Stored),

@@ -114,13 +114,15 @@ pub enum PutOutcome {
     Refused(Refusal),
 }
 
-/// Why a node did not do what it was asked. Nothing has been changed.
+/// Why a node did not do what it was asked. Nothing has been changed, except perhaps where the log
+/// has failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// There is no space for it on the disk.
     #[error("the disk is full")]
     DiskFull,
-    /// The log failed and takes no more writes until the node is restarted.
+    /// The log failed and takes no more writes until the node is restarted. A record that was being
+    /// written then may or may not be found after that.
     #[error("the log has failed; the node takes no writes until it is restarted")]
     LogFailed,
     /// Too much is waiting already.

@@ -103,7 +103,7 @@ impl Node {
             }
             Ok(Response::Put(PutOutcome::Refused(why)) | Response::Refused(why)) => {
                 self.note_refusal(id, &why);
-                PutEvent::Failed { from, round, failure: Missing::Refused }
+                PutEvent::Failed { from, round, failure: certainty(&why) }
             }
             Ok(_) => PutEvent::Failed { from, round, failure: Missing::Unknown },
             Err(failure) => PutEvent::Failed { from, round, failure },
@@ -208,6 +208,14 @@ impl Node {
         for call in calls {
             self.calls.remove(call);
         }
+    }
+}
+
+/// Whether a node that refused a record for this reason certainly does not hold it.
+fn certainty(why: &Refusal) -> Missing {
+    match why {
+        Refusal::LogFailed => Missing::Unknown,
+        _ => Missing::Refused,
     }
 }
 

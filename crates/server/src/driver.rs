@@ -1,0 +1,278 @@
+//! Runs a node: carries its actions out and reports what happens.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Instant,
+};
+
+use quorate_node::{Action, ClientReply, ClientRequest, Event, Message, Node, Request, Response};
+use quorate_record::NodeId;
+use quorate_storage::DirLock;
+use quorate_transport::{Accepting, DialError, LinkHandler, Outbox, PeerLinks, StreamEnd};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, oneshot};
+
+use crate::{clock::now, local::Local};
+
+/// A node at work. Everything that decides is in the node; this only carries out and reports.
+pub(crate) struct Driver {
+    state: Mutex<State>,
+    pub(crate) local: Local,
+    /// Dropped after the logs are closed: until then no other process may open them.
+    _lock: DirLock,
+    links: OnceLock<PeerLinks>,
+    stored: Arc<Notify>,
+    earlier_wake: Notify,
+}
+
+struct State {
+    node: Node,
+    clients: HashMap<u64, oneshot::Sender<ClientReply>>,
+    direct: HashMap<u64, oneshot::Sender<Response>>,
+    /// The streams that peers have opened, by connection number.
+    inbound: BTreeMap<u64, Outbox>,
+    next_number: u64,
+    wake_at: Option<Instant>,
+}
+
+impl Driver {
+    /// `stored` is to be notified whenever the store has replies.
+    pub(crate) fn new(node: Node, local: Local, lock: DirLock, stored: Arc<Notify>) -> Arc<Self> {
+        let state = State {
+            node,
+            clients: HashMap::new(),
+            direct: HashMap::new(),
+            inbound: BTreeMap::new(),
+            next_number: 0,
+            wake_at: None,
+        };
+        let driver = Arc::new(Self {
+            state: Mutex::new(state),
+            local,
+            _lock: lock,
+            links: OnceLock::new(),
+            stored,
+            earlier_wake: Notify::new(),
+        });
+        tokio::spawn(Arc::clone(&driver).report_stored());
+        tokio::spawn(Arc::clone(&driver).report_time());
+        driver
+    }
+
+    /// Gives the node its way to its peers; requests made before find nobody connected.
+    pub(crate) fn connect(&self, links: PeerLinks) {
+        assert!(self.links.set(links).is_ok(), "a driver is connected once");
+    }
+
+    pub(crate) fn links(&self) -> Option<&PeerLinks> {
+        self.links.get()
+    }
+
+    /// Has the node coordinate a client's request.
+    pub(crate) fn client(&self, body: ClientRequest) -> oneshot::Receiver<ClientReply> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        let request = state.fresh_number();
+        state.clients.insert(request, sender);
+        self.handle(&mut state, Event::Client { request, body });
+        receiver
+    }
+
+    /// Asks the node itself, as a peer would.
+    pub(crate) fn direct(&self, body: Request) -> oneshot::Receiver<Response> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        let request = state.fresh_number();
+        state.direct.insert(request, sender);
+        self.handle(&mut state, Event::Direct { request, body });
+        receiver
+    }
+
+    /// Looks at the node between two events.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Node) -> T) -> T {
+        look(&self.lock().node)
+    }
+
+    /// Writes a snapshot now, on a thread where it may block.
+    pub(crate) async fn snapshot(self: &Arc<Self>) -> Result<Value, String> {
+        let driver = Arc::clone(self);
+        let made = tokio::task::spawn_blocking(move || driver.local.store.snapshot()).await;
+        let made = made.map_err(|error| error.to_string())?;
+        let info = made.map_err(|error| describe(&error))?;
+        Ok(json!({ "path": info.path, "bytes": info.bytes, "records": info.records }))
+    }
+
+    /// Gives back files of the hint queue that nobody needs.
+    pub(crate) async fn maintain_hints(self: &Arc<Self>) -> Result<(), String> {
+        let driver = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || driver.local.hints.maintain()).await;
+        done.map_err(|error| error.to_string())?.map(drop).map_err(|error| describe(&error))
+    }
+
+    /// Takes no more part in anything: the connections of peers end.
+    pub(crate) fn stop(&self) {
+        for outbox in self.lock().inbound.values() {
+            outbox.close();
+        }
+    }
+
+    /// Serves the requests of a peer that has opened a stream, until it ends.
+    pub(crate) async fn serve_peer(self: Arc<Self>, accepting: Accepting) {
+        let peer = accepting.peer().node;
+        let stream = match accepting.stream().await {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%peer, %error, "a peer's stream did not begin"),
+        };
+        let via = {
+            let mut state = self.lock();
+            let via = state.fresh_number();
+            state.inbound.insert(via, stream.outbox());
+            via
+        };
+        let reason = stream
+            .run(|messages| {
+                let events = messages
+                    .into_iter()
+                    .filter(|message| matches!(message, Message::Request { .. }))
+                    .map(|message| Event::Received { from: peer, via, message });
+                self.handle_all(events);
+            })
+            .await;
+        tracing::debug!(%peer, %reason, "a peer's stream has ended");
+        self.lock().inbound.remove(&via);
+    }
+
+    fn handle_all(&self, events: impl IntoIterator<Item = Event>) {
+        let mut state = self.lock();
+        for event in events {
+            self.handle(&mut state, event);
+        }
+    }
+
+    fn handle(&self, state: &mut State, event: Event) {
+        state.node.handle(event, now());
+        while let Some(action) = state.node.poll_action() {
+            match action {
+                Action::Send { to, message } => self.send(state, to, &message),
+                Action::Respond { via, message } => {
+                    let outbox = state.inbound.get(&via);
+                    // One that does not fit is as good as lost on the way: its asker gives up.
+                    if let Some(Err(error)) = outbox.map(|outbox| outbox.try_send(&message)) {
+                        tracing::debug!(%error, "a response was dropped");
+                    }
+                }
+                Action::Store { id, request } => {
+                    if let Some(reply) = self.local.submit(id, request) {
+                        state.node.handle(Event::Store { id, reply }, now());
+                    }
+                }
+                Action::ForgetHint { target, key, version } => {
+                    self.local.forget_hint(target, &key, &version);
+                }
+                Action::Reply { request, reply } => {
+                    if let Some(client) = state.clients.remove(&request) {
+                        let _ = client.send(*reply); // the client may have gone
+                    }
+                }
+                Action::Answer { request, response } => {
+                    if let Some(asker) = state.direct.remove(&request) {
+                        let _ = asker.send(response); // the same
+                    }
+                }
+            }
+        }
+        let wake_at = state.node.next_wake();
+        let earlier = match (wake_at, state.wake_at) {
+            (Some(new), Some(old)) => new < old,
+            (new, old) => new.is_some() && old.is_none(),
+        };
+        if earlier {
+            state.wake_at = wake_at;
+            self.earlier_wake.notify_one();
+        }
+    }
+
+    fn send(&self, state: &mut State, to: NodeId, message: &Message) {
+        let links = self.links.get();
+        let sent = links.is_some_and(|links| links.try_send(to, message).is_ok());
+        if let (false, Message::Request { id, .. }) = (sent, message) {
+            state.node.handle(Event::Unsent { to, id: *id }, now());
+        }
+    }
+
+    /// Reports the store's replies, all that are ready at a time.
+    async fn report_stored(self: Arc<Self>) {
+        loop {
+            self.stored.notified().await;
+            let replies = self.local.take_replies();
+            self.handle_all(replies.into_iter().map(|(id, reply)| Event::Store { id, reply }));
+        }
+    }
+
+    /// Wakes the node when it asked for it.
+    async fn report_time(self: Arc<Self>) {
+        loop {
+            let wake_at = {
+                let mut state = self.lock();
+                state.wake_at = state.node.next_wake();
+                state.wake_at
+            };
+            let due = async {
+                match wake_at {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => self.handle_all([Event::Woken]),
+                () = self.earlier_wake.notified() => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An error with its causes.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+impl State {
+    fn fresh_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+}
+
+impl LinkHandler for Driver {
+    fn connected(&self, peer: NodeId, incarnation: u64) {
+        self.handle_all([Event::Connected { peer, incarnation }]);
+    }
+
+    fn lost(&self, peer: NodeId, _reason: &StreamEnd) {
+        self.handle_all([Event::Lost { peer }]);
+    }
+
+    fn unreachable(&self, peer: NodeId, _reason: &DialError) {
+        self.handle_all([Event::Lost { peer }]);
+    }
+
+    /// What comes back on a connection that this node has opened: answers only.
+    fn messages(&self, peer: NodeId, messages: Vec<Message>) {
+        let events = messages
+            .into_iter()
+            .filter(|message| matches!(message, Message::Response { .. }))
+            .map(|message| Event::Received { from: peer, via: 0, message });
+        self.handle_all(events);
+    }
+}

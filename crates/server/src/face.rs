@@ -1,0 +1,101 @@
+//! What the HTTP face sees of the node behind it.
+
+use std::sync::Arc;
+
+use hyper::{Request, body::Incoming};
+use quorate_node::{ClientReply, ClientRequest, Refusal, Response};
+use quorate_record::{Key, Record};
+use quorate_transport::Acceptor;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::{
+    clock::now,
+    config::Config,
+    driver::Driver,
+    http::{Answer, Backend, DebugPage, HttpSettings},
+    metrics,
+    pages::View,
+    run::Facts,
+};
+
+/// A node with its HTTP settings.
+pub(crate) struct Face {
+    driver: Arc<Driver>,
+    acceptor: Acceptor,
+    config: Config,
+    settings: HttpSettings,
+    facts: Facts,
+}
+
+impl Face {
+    pub(crate) fn new(
+        driver: Arc<Driver>,
+        acceptor: Acceptor,
+        config: Config,
+        settings: HttpSettings,
+        facts: Facts,
+    ) -> Self {
+        Self { driver, acceptor, config, settings, facts }
+    }
+
+    fn view<T>(&self, look: impl FnOnce(&View<'_>) -> T) -> T {
+        self.driver.look(|node| {
+            look(&View {
+                node,
+                local: &self.driver.local,
+                links: self.driver.links(),
+                config: &self.config,
+                facts: &self.facts,
+                now: now(),
+            })
+        })
+    }
+}
+
+impl Backend for Face {
+    fn client(&self, request: ClientRequest) -> oneshot::Receiver<ClientReply> {
+        self.driver.client(request)
+    }
+
+    fn local(&self, request: quorate_node::Request) -> oneshot::Receiver<Response> {
+        self.driver.direct(request)
+    }
+
+    fn keys(&self, after: Option<Key>, limit: usize) -> Result<Vec<(Key, Record)>, Refusal> {
+        Ok(self.driver.local.store.scan(after.as_ref(), limit))
+    }
+
+    fn debug(&self, page: DebugPage) -> Value {
+        self.view(|view| view.page(&page))
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.view(|view| view.ready())
+    }
+
+    fn metrics(&self) -> String {
+        self.view(metrics::text)
+    }
+
+    fn snapshot(&self) -> oneshot::Receiver<Result<Value, String>> {
+        let (sender, receiver) = oneshot::channel();
+        let driver = Arc::clone(&self.driver);
+        tokio::spawn(async move {
+            let _ = sender.send(driver.snapshot().await); // the asker may have gone
+        });
+        receiver
+    }
+
+    fn accept_stream(&self, mut request: Request<Incoming>) -> Answer {
+        let (answer, accepting) = self.acceptor.accept(&mut request);
+        if let Some(accepting) = accepting {
+            tokio::spawn(Arc::clone(&self.driver).serve_peer(accepting));
+        }
+        answer
+    }
+
+    fn settings(&self) -> &HttpSettings {
+        &self.settings
+    }
+}

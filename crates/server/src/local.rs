@@ -1,0 +1,92 @@
+//! Carries out what the node asks of its store.
+
+use quorate_node::{PutOutcome, Refusal, Response, StoreReply, StoreRequest};
+use quorate_record::{Key, NodeId, Version};
+use quorate_storage::{Applied, Completion, HintLog, LogError, Store};
+
+/// The records and the hint queue of a node.
+///
+/// It does what every driver of a node must do for [`StoreRequest`]s, so it is public: a simulator
+/// runs the same over files of its own.
+pub struct Local {
+    /// The records that the node holds as a replica.
+    pub store: Store,
+    /// The hints that it holds for others.
+    pub hints: HintLog,
+}
+
+/// Requests to the store that end later carry the node's id, and one bit to tell which kind of
+/// reply is expected.
+const PERSISTS: u64 = 1 << 63;
+
+impl Local {
+    /// Does what can be done at once, and begins the rest; that ends in
+    /// [`take_replies`](Self::take_replies).
+    #[must_use]
+    pub fn submit(&self, id: u64, request: StoreRequest) -> Option<StoreReply> {
+        let read = match request {
+            StoreRequest::Apply { key, record } => {
+                let error = self.store.apply(id, key, record).err()?;
+                return Some(StoreReply::Applied(PutOutcome::Refused(refusal(&error))));
+            }
+            StoreRequest::ReserveClock { ceiling } => {
+                let error = self.store.reserve_clock(id | PERSISTS, ceiling).err()?;
+                return Some(StoreReply::Persisted(Err(refusal(&error))));
+            }
+            StoreRequest::PersistHint { hint } => {
+                let error = self.hints.add(id, &hint).err()?;
+                return Some(StoreReply::Persisted(Err(refusal(&error))));
+            }
+            StoreRequest::Get { key } => Response::Found(self.store.get(&key)),
+            StoreRequest::Digests { sets } => Response::Digests(self.store.digests(&sets)),
+            StoreRequest::List { ranges, limit } => {
+                let (items, complete) = self.store.list(&ranges, limit);
+                Response::Listed { items, complete }
+            }
+            StoreRequest::Fetch { tokens, max_bytes } => {
+                Response::Fetched(self.store.records_at(&tokens, max_bytes))
+            }
+        };
+        Some(StoreReply::Read(read))
+    }
+
+    /// Removes a hint that is no longer needed.
+    pub fn forget_hint(&self, target: NodeId, key: &Key, version: &Version) {
+        self.hints.remove(target, key, *version);
+    }
+
+    /// The replies that have become ready.
+    #[must_use]
+    pub fn take_replies(&self) -> Vec<(u64, StoreReply)> {
+        let mut applied: Vec<Completion<Applied>> = Vec::new();
+        self.store.take_completions(&mut applied);
+        let mut hinted: Vec<Completion<()>> = Vec::new();
+        self.hints.take_completions(&mut hinted);
+        let hinted = hinted.into_iter().map(|Completion { id, outcome }| {
+            (id, StoreReply::Persisted(outcome.map_err(|error| refusal(&error))))
+        });
+        applied.into_iter().map(store_reply).chain(hinted).collect()
+    }
+}
+
+fn store_reply(Completion { id, outcome }: Completion<Applied>) -> (u64, StoreReply) {
+    if id & PERSISTS != 0 {
+        let outcome = outcome.map(|_| ()).map_err(|error| refusal(&error));
+        return (id & !PERSISTS, StoreReply::Persisted(outcome));
+    }
+    let outcome = match outcome {
+        Ok(Applied::Stored) => PutOutcome::Stored,
+        Ok(Applied::Superseded(version)) => PutOutcome::Superseded(version),
+        Err(error) => PutOutcome::Refused(refusal(&error)),
+    };
+    (id, StoreReply::Applied(outcome))
+}
+
+fn refusal(error: &LogError) -> Refusal {
+    match error {
+        LogError::NoSpace => Refusal::DiskFull,
+        LogError::Busy { .. } => Refusal::Overloaded,
+        LogError::TooLarge { .. } => Refusal::Malformed,
+        LogError::Poisoned { .. } | LogError::Closed => Refusal::LogFailed,
+    }
+}

@@ -1,0 +1,280 @@
+//! Puts a node together, runs it, and takes it apart.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use quorate_node::{Node, NodeOptions};
+use quorate_quorum::{Quorum, Repair};
+use quorate_record::{NodeId, Timestamp, Writer};
+use quorate_ring::{Ring, RingNode};
+use quorate_storage::{
+    DirLock, HintLog, HintLogOptions, Meta, RealFs, Store, StoreOptions, SyncPolicy as LogSync,
+    fs::Fs, lock_dir,
+};
+use quorate_transport::{Acceptor, Identity, LinkHandler, LinkOptions, PeerLinks, StreamOptions};
+use tokio::{net::TcpListener, sync::Notify};
+
+use crate::{
+    clock::now,
+    config::{Config, ReadRepair, SyncPolicy},
+    driver::Driver,
+    face::Face,
+    http::{self, HttpSettings},
+    local::Local,
+};
+
+/// What to run.
+pub struct ServeOptions {
+    /// The cluster, and how its nodes behave.
+    pub config: Config,
+    /// Which of its nodes this is.
+    pub id: NodeId,
+    /// Where its files are; created if need be.
+    pub data_dir: PathBuf,
+    /// Where to listen, if not at the address in the configuration.
+    pub listen: Option<SocketAddr>,
+    /// Threads that run requests; at least 1.
+    pub threads: usize,
+    /// Called once, when requests are taken.
+    pub on_listening: Box<dyn FnOnce(SocketAddr) + Send>,
+}
+
+/// Why a node did not start, or did not stop well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration has no such node.
+    #[error("the configuration has no node {0}")]
+    UnknownNode(NodeId),
+    /// The nodes make no ring.
+    #[error("the nodes make no ring")]
+    Ring(#[from] quorate_ring::RingError),
+    /// The data folder cannot be used: another process holds it, it belongs to another node or
+    /// another cluster, or its files cannot be read.
+    #[error("cannot use the data folder {dir}")]
+    Data {
+        /// The folder.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {addr}; if another process uses it, stop that or choose another port"
+    )]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The runtime could not be started.
+    #[error("cannot start the runtime")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// What is fixed about a running node and shown on its pages.
+pub(crate) struct Facts {
+    pub(crate) addr: SocketAddr,
+    pub(crate) hints_dir: PathBuf,
+    pub(crate) started: Instant,
+}
+
+/// Runs a node until `shutdown` comes, then lets open requests end, and stops.
+///
+/// # Errors
+/// [`ServeError`] if it cannot start.
+pub fn run(
+    options: ServeOptions,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let mut builder = match options.threads {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
+    let runtime = builder.enable_all().build().map_err(ServeError::Runtime)?;
+    runtime.block_on(serve(options, shutdown))
+}
+
+async fn serve(
+    options: ServeOptions,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let ServeOptions { config, id, data_dir, listen, on_listening, .. } = options;
+    let place = config.node(id).ok_or(ServeError::UnknownNode(id))?;
+    let addr = listen.unwrap_or(place.addr);
+    let ring = ring(&config)?;
+    let fingerprint = ring.fingerprint();
+
+    // The port first: a second process on it must not touch the files.
+    let listener =
+        TcpListener::bind(addr).await.map_err(|source| ServeError::Listen { addr, source })?;
+    let addr = listener.local_addr().unwrap_or(addr);
+
+    let stored = Arc::new(Notify::new());
+    let opened = open_files(&config, id, fingerprint, &data_dir, &stored)
+        .map_err(|source| ServeError::Data { dir: data_dir.clone(), source })?;
+    let Opened { lock, meta, local, hints, ceiling } = opened;
+
+    let writer = Writer { node: id, incarnation: meta.incarnation };
+    let node = Node::new(writer, ring, node_options(&config), ceiling, hints, now());
+    let driver = Driver::new(node, local, lock, stored);
+
+    let identity = Identity { node: id, incarnation: meta.incarnation, fingerprint };
+    let peers = config.nodes.iter().filter(|node| node.id != id);
+    let peers: Vec<(NodeId, SocketAddr)> = peers.map(|node| (node.id, node.addr)).collect();
+    let streams = StreamOptions::default();
+    let acceptor = Acceptor::new(identity, peers.iter().map(|(peer, _)| *peer), streams);
+    let handler: Arc<dyn LinkHandler> = Arc::clone(&driver) as _;
+    driver.connect(PeerLinks::start(peers, identity, &handler, LinkOptions::default()));
+
+    let hints_dir = data_dir.join(HINTS_DIR);
+    let facts = Facts { addr, hints_dir, started: now().instant };
+    let settings = http_settings(&config, id);
+    let house = tokio::spawn(keep_house(Arc::clone(&driver), config.snapshot_interval));
+    let face = Arc::new(Face::new(Arc::clone(&driver), acceptor, config, settings, facts));
+
+    on_listening(addr);
+    http::serve(listener, face, shutdown).await;
+    house.abort();
+    driver.stop();
+    Ok(())
+}
+
+struct Opened {
+    lock: DirLock,
+    meta: Meta,
+    local: Local,
+    hints: Vec<quorate_record::Hint>,
+    ceiling: Timestamp,
+}
+
+const HINTS_DIR: &str = "hints";
+
+/// Opens the files of a node and says what was found in them.
+fn open_files(
+    config: &Config,
+    id: NodeId,
+    fingerprint: u64,
+    dir: &Path,
+    stored: &Arc<Notify>,
+) -> Result<Opened, Box<dyn std::error::Error + Send + Sync>> {
+    let fs: Arc<dyn Fs> = Arc::new(RealFs);
+    let lock = lock_dir(dir)?;
+    // A new life begins with the wall clock, so later ones are greater.
+    let wanted = Meta { node: id, cluster: fingerprint, incarnation: now().wall_ms };
+    let meta = Meta::open(&*fs, dir, wanted)?;
+
+    let notify = || {
+        let stored = Arc::clone(stored);
+        Box::new(move || stored.notify_one())
+    };
+    let mut store_options = StoreOptions::new(quorate_ring::token);
+    store_options.log.sync = log_sync(config.sync);
+    let (store, found) = Store::open(Arc::clone(&fs), dir, &store_options, notify())?;
+    let mut hint_options = HintLogOptions::default();
+    hint_options.log.sync = log_sync(config.sync);
+    let hints_dir = dir.join(HINTS_DIR);
+    let (hint_log, hints, hints_found) = HintLog::open(fs, &hints_dir, &hint_options, notify())?;
+
+    tracing::info!(records = found.records, hints = hints.len(), "recovered");
+    let truncated_bytes = found.truncated_bytes + hints_found.truncated_bytes;
+    if truncated_bytes > 0 {
+        tracing::warn!(truncated_bytes, "cut a torn end that nobody was told was durable");
+    }
+    for damage in found.damages.iter().chain(&hints_found.damages) {
+        tracing::error!(?damage, "a log is damaged; what it held must come from the replicas");
+    }
+    for (path, why) in &found.bad_snapshots {
+        tracing::error!(path = %path.display(), %why, "a snapshot cannot be read");
+    }
+    let ceiling = found.clock_ceiling.unwrap_or(Timestamp::ZERO);
+    let local = Local { store, hints: hint_log };
+    Ok(Opened { lock, meta, local, hints, ceiling })
+}
+
+fn ring(config: &Config) -> Result<Ring<NodeId>, quorate_ring::RingError> {
+    let nodes = config.nodes.iter().map(|node| {
+        let place = RingNode::new(node.id).with_weight(node.weight);
+        match &node.zone {
+            Some(zone) => place.with_zone(zone),
+            None => place,
+        }
+    });
+    Ring::new(nodes.collect(), config.vnodes, config.n)
+}
+
+fn node_options(config: &Config) -> NodeOptions {
+    NodeOptions {
+        max_clock_skew_ms: config.max_clock_skew_ms,
+        read_repair: match config.read_repair {
+            ReadRepair::Async => Repair::Async,
+            ReadRepair::Blocking => Repair::Blocking,
+        },
+        hint_ttl: config.hint_ttl,
+        hint_max_bytes: config.hint_max_bytes,
+        anti_entropy_interval: config.anti_entropy.then_some(config.anti_entropy_interval),
+        anti_entropy_max_per_tick: config.anti_entropy_max_per_tick,
+        // A request that was answered may still wait for a slow replica, so more are open than are
+        // waited for.
+        max_requests: 4 * config.max_in_flight,
+        ..NodeOptions::default()
+    }
+}
+
+fn http_settings(config: &Config, id: NodeId) -> HttpSettings {
+    let quorum = Quorum::new(config.n, config.r, config.w, config.sloppy)
+        .expect("the configuration was checked");
+    let addresses = config.nodes.iter().map(|node| node.addr.to_string());
+    let tokens = config.client_tokens.as_ref();
+    HttpSettings {
+        nodes: config.nodes.iter().map(|node| node.id).collect(),
+        timeout: config.timeout,
+        max_value_bytes: config.max_value_bytes,
+        max_in_flight: config.max_in_flight,
+        max_connections: config.max_connections,
+        allowed_hosts: addresses.chain(config.allowed_hosts.iter().cloned()).collect(),
+        client_tokens: tokens
+            .map(|tokens| tokens.iter().map(|token| token.reveal().to_owned()).collect()),
+        ..HttpSettings::new(id, quorum)
+    }
+}
+
+fn log_sync(policy: SyncPolicy) -> LogSync {
+    match policy {
+        SyncPolicy::Always => LogSync::Always,
+        SyncPolicy::Interval(interval) => LogSync::Interval(interval),
+        SyncPolicy::Os => LogSync::Os,
+    }
+}
+
+/// Makes a snapshot at every interval, if there is one, and whenever the log has grown so long that
+/// a restart would take long; gives the space of hints back that are gone.
+async fn keep_house(driver: Arc<Driver>, interval: Option<Duration>) {
+    const LOOK_EVERY: Duration = Duration::from_secs(1);
+    let mut last = now().instant;
+    loop {
+        tokio::time::sleep(interval.map_or(LOOK_EVERY, |interval| interval.min(LOOK_EVERY))).await;
+        let by_time =
+            interval.is_some_and(|interval| now().instant.duration_since(last) >= interval);
+        if by_time || driver.local.store.snapshot_due() {
+            last = now().instant;
+            if let Err(error) = driver.snapshot().await {
+                tracing::warn!(%error, "no snapshot was made");
+            }
+        }
+        if let Err(error) = driver.maintain_hints().await {
+            tracing::warn!(%error, "the space of old hints was not given back");
+        }
+    }
+}
