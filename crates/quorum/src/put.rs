@@ -12,9 +12,11 @@ use crate::quorum::Quorum;
 use crate::receipt::PutReceipt;
 use seat::{Answer, Seat};
 
-/// Which sending of a write an answer belongs to. There are never more than two.
+/// Which sending of a write an answer belongs to. A write has two of these at the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Round {
+    /// An atomic write asks the replicas what they hold, before it has a version.
+    Asking,
     /// Under the version that the write began with.
     First,
     /// Under a version above all that the first round was told of.
@@ -51,6 +53,13 @@ pub enum PutEvent<I, V> {
         round: Round,
         /// The version it holds.
         by: V,
+    },
+    /// `from` was asked what it holds.
+    Told {
+        /// Who was asked, in [`Round::Asking`].
+        from: I,
+        /// The version that it holds durably; `None` if it knows of nothing.
+        holds: Option<V>,
     },
     /// `from` gave no answer that helps.
     Failed {
@@ -91,7 +100,8 @@ pub enum PutEvent<I, V> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PutAction<I, V> {
     /// Send the record to `to`, under the version of `round`. Ends in [`PutEvent::Stored`],
-    /// [`PutEvent::Superseded`] or [`PutEvent::Failed`].
+    /// [`PutEvent::Superseded`] or [`PutEvent::Failed`]. In [`Round::Asking`] nothing is to be
+    /// stored: ask `to` which version it holds, which ends in [`PutEvent::Told`] or `Failed`.
     Send {
         /// Whom to ask.
         to: I,
@@ -100,7 +110,7 @@ pub enum PutAction<I, V> {
         /// To be named in the answer.
         round: Round,
     },
-    /// Give the record a version greater than `above`, for the second round. Ends in
+    /// Give the record a version greater than `above`, for the next round. Ends in
     /// [`PutEvent::Restamped`] or [`PutEvent::RestampFailed`].
     Restamp {
         /// The greatest version that any node named.
@@ -186,6 +196,48 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         timeout: Duration,
         now: Instant,
     ) -> Self {
+        Self::begin(Round::First, nodes, down, quorum, version, [patience, timeout], now)
+    }
+
+    /// Starts an atomic write: it first asks `w` replicas which versions they hold, then sends the
+    /// record to all under a version above those.
+    ///
+    /// With strict majorities, and reads that [mend before they answer](crate::Repair::Blocking)
+    /// with the same, each key is a linearizable register: the multi-writer register of Attiya,
+    /// Bar-Noy and Dolev (1995) as Lynch and Shvartsman (1997) extended it. The version asked for is
+    /// above that of every write that has ended, and the value never lives under two versions, as it
+    /// may after a second round of [`start`](Self::start).
+    ///
+    /// `floor` is any version that the new one will be above in any case, such as the last that the
+    /// coordinator has seen. The rest is as in [`start`](Self::start); while it asks, no fallback
+    /// stands in for anybody, and a write that fails has reached nobody.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start), and if fallbacks count or `w` replicas are no majority: it would
+    /// not be atomic.
+    pub fn start_atomic(
+        nodes: &[I],
+        down: impl Fn(&I) -> bool,
+        quorum: Quorum,
+        floor: V,
+        patience: Duration,
+        timeout: Duration,
+        now: Instant,
+    ) -> Self {
+        let strict = !quorum.sloppy() && quorum.orders_writes();
+        assert!(strict, "an atomic write needs a strict majority");
+        Self::begin(Round::Asking, nodes, down, quorum, floor, [patience, timeout], now)
+    }
+
+    fn begin(
+        round: Round,
+        nodes: &[I],
+        down: impl Fn(&I) -> bool,
+        quorum: Quorum,
+        version: V,
+        [patience, timeout]: [Duration; 2],
+        now: Instant,
+    ) -> Self {
         let distinct = nodes.iter().collect::<BTreeSet<_>>().len();
         assert_eq!(distinct, nodes.len(), "preference list repeats a node");
         let (replicas, rest) = nodes.split_at(quorum.n().min(nodes.len()));
@@ -194,7 +246,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             quorum,
             told: version.clone(),
             version,
-            round: Round::First,
+            round,
             restamping: false,
             clock_stuck: false,
             seats: replicas.iter().cloned().map(Seat::new).collect(),
@@ -210,8 +262,11 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         };
         if replicas.len() >= quorum.w() {
             for (seat, replica) in replicas.iter().enumerate() {
-                let stand_in = if down(replica) { put.fallbacks.pop_front() } else { None };
-                put.ask(stand_in.unwrap_or_else(|| replica.clone()), seat, now);
+                if !down(replica) {
+                    put.ask(replica.clone(), seat, now);
+                } else if round != Round::Asking {
+                    put.ask_stand_in(seat, now);
+                }
             }
         }
         put.fallbacks.extend(absent);
@@ -244,9 +299,18 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
                     self.seats[seat].answered(from, Answer::Superseded);
                 }
             }
+            PutEvent::Told { from, holds } => {
+                if let Some(seat) = self.leave(&from, Round::Asking) {
+                    if let Some(version) = holds.filter(|_| !self.restamping) {
+                        self.told = self.told.clone().max(version);
+                    }
+                    self.seats[seat].answered(from, Answer::Told);
+                }
+            }
             PutEvent::Failed { from, round, failure } => {
                 if let Some(seat) = self.leave(&from, round) {
-                    self.perhaps_held |= failure == Failure::Unknown;
+                    let stored = failure == Failure::Unknown && self.round != Round::Asking;
+                    self.perhaps_held |= stored;
                     self.seats[seat].failed(&from);
                     self.replace(seat, now);
                 }
@@ -273,8 +337,13 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
     /// may then carry out what [`poll_action`](Self::poll_action) still gives, and drop this.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        let nobody_holds_it = self.waiting.is_empty() && !self.perhaps_held;
-        self.replied && (nobody_holds_it || self.seats.iter().all(Seat::is_covered))
+        self.replied && (self.nobody_holds_it() || self.seats.iter().all(Seat::is_covered))
+    }
+
+    /// Whether it is certain that no node has stored the record, or will.
+    fn nobody_holds_it(&self) -> bool {
+        let may_be_stored = self.perhaps_held || !self.waiting.is_empty();
+        self.round == Round::Asking || !may_be_stored
     }
 
     /// The version of the round that the write is in.
@@ -302,9 +371,13 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
     fn replace(&mut self, seat: usize, now: Instant) {
         let in_time =
             self.waiting.values().any(|waiting| waiting.seat == seat && waiting.late_at.is_some());
-        if in_time || self.seats[seat].is_covered() {
-            return;
+        if !in_time && !self.seats[seat].is_covered() && self.round != Round::Asking {
+            self.ask_stand_in(seat, now);
         }
+    }
+
+    /// Asks the next fallback for a seat or, if none is left, the replica unless it was.
+    fn ask_stand_in(&mut self, seat: usize, now: Instant) {
         if let Some(fallback) = self.fallbacks.pop_front() {
             self.ask(fallback, seat, now);
         } else if !self.seats[seat].replica_asked {
@@ -317,14 +390,18 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             return;
         }
         assert!(version > self.told, "the new version is not above what the write was told of");
+        // Nobody will listen for the answers that are still out.
+        self.perhaps_held = !self.nobody_holds_it();
         self.restamping = false;
         self.version = version;
         self.round = Round::Second;
-        // Nobody will listen for the answers that are still out.
-        self.perhaps_held |= !self.waiting.is_empty();
         self.waiting.clear();
         for seat in 0..self.seats.len() {
-            for node in self.seats[seat].restart() {
+            let members = self.seats[seat].restart();
+            if members.is_empty() {
+                self.ask_stand_in(seat, now);
+            }
+            for node in members {
                 self.ask(node, seat, now);
             }
         }
@@ -470,8 +547,8 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
     }
 
     fn shortfall(&self) -> (usize, usize, Outcome) {
-        let nobody_holds_it = self.waiting.is_empty() && !self.perhaps_held;
-        let outcome = if nobody_holds_it { Outcome::Rejected } else { Outcome::Indeterminate };
+        let outcome =
+            if self.nobody_holds_it() { Outcome::Rejected } else { Outcome::Indeterminate };
         (self.quorum.w(), self.acks().count(), outcome)
     }
 

@@ -7,6 +7,8 @@ use crate::receipt::Holder;
 pub(super) enum Answer {
     Stored,
     Superseded,
+    /// What it holds; the record was not sent yet.
+    Told,
 }
 
 /// Whether the coordinator itself keeps the hint for a seat.
@@ -45,12 +47,12 @@ impl<I: Clone + Ord> Seat<I> {
 
     /// Forgets every answer; returns whom to ask in the new round.
     ///
-    /// A node that failed is left out while another member stands in for it, since it would most
-    /// likely fail again; with nobody else the replica gets its second chance.
+    /// A node that failed is left out, since it would most likely fail again. If that leaves nobody,
+    /// the next fallback is asked, and with none left the replica gets its second chance.
     pub(super) fn restart(&mut self) -> Vec<I> {
         let members = std::mem::take(&mut self.members);
         *self = Self::new(self.replica.clone());
-        if members.is_empty() { vec![self.replica.clone()] } else { members }
+        members
     }
 
     pub(super) fn asked(&mut self, node: I) {

@@ -1,5 +1,5 @@
 use super::PutAction::{KeepHint, Reply, Restamp};
-use super::Round::{First, Second};
+use super::Round::{Asking, First, Second};
 use super::*;
 use crate::receipt::Holder;
 
@@ -25,6 +25,14 @@ impl Case {
         let down = |node: &&str| down.contains(node);
         let put = Put::start(nodes, down, quorum, VERSION, PATIENCE, TIMEOUT, start);
         Self { put, start, now: start }
+    }
+
+    fn atomic(nodes: &[&'static str], down: &[&str]) -> Self {
+        let quorum = Quorum::new(3, 2, 2, false).unwrap();
+        let mut case = Self::new(nodes, down, 2, false);
+        let down = |node: &&str| down.contains(node);
+        case.put = Put::start_atomic(nodes, down, quorum, VERSION, PATIENCE, TIMEOUT, case.start);
+        case
     }
 
     /// A case whose first sends are of no interest.
@@ -513,4 +521,96 @@ fn a_second_round_needs_a_greater_version() {
 #[should_panic(expected = "repeats a node")]
 fn a_preference_list_that_repeats_a_node_is_a_bug() {
     Case::new(&["a", "b", "a"], &[], 2, false);
+}
+
+fn told(from: &'static str, holds: Option<u32>) -> Event {
+    PutEvent::Told { from, holds }
+}
+
+fn stored_second(from: &'static str) -> Event {
+    PutEvent::Stored { from, round: Second }
+}
+
+#[test]
+fn an_atomic_write_asks_a_majority_and_then_writes_above_what_it_was_told() {
+    let mut case = Case::atomic(&["a", "b", "c"], &[]);
+    let asks = [send("a", Asking), send("b", Asking), send("c", Asking), case.timer(TIMEOUT)];
+    assert_eq!(case.actions(), asks);
+    assert_eq!(case.on(told("a", None)), []);
+    assert_eq!(case.on(told("b", Some(30))), [Restamp { above: 30 }]);
+    assert_eq!(case.on(told("c", Some(40))), [], "a majority was enough");
+    let sends = [send("a", Second), send("b", Second), send("c", Second)];
+    assert_eq!(case.on(PutEvent::Restamped { version: 31 }), sends);
+    assert_eq!(case.on(stored_second("a")), []);
+    let by_a_later_one = PutEvent::Superseded { from: "c", round: Second, by: 40 };
+    let [Reply(Ok(receipt))] = &case.on(by_a_later_one)[..] else { panic!("a majority acked") };
+    assert_eq!((receipt.version, &receipt.acks[..]), (31, &["a", "c"][..]));
+}
+
+#[test]
+fn an_atomic_write_of_a_new_key_is_above_what_the_coordinator_has_seen() {
+    let mut case = Case::atomic(&["a", "b", "c"], &[]);
+    case.actions();
+    case.on(told("a", None));
+    assert_eq!(case.on(told("c", None)), [Restamp { above: VERSION }]);
+}
+
+#[test]
+fn while_an_atomic_write_asks_nobody_stands_in_and_nothing_is_stored() {
+    let mut case = Case::atomic(&["a", "b", "c", "f"], &[]);
+    case.actions();
+    let failed = |from| PutEvent::Failed { from, round: Asking, failure: Failure::Unknown };
+    assert_eq!(case.on(failed("a")), []);
+    assert_eq!(case.on(failed("b")), [too_few(0, Outcome::Rejected)]);
+    assert!(case.put.is_done());
+
+    let mut case = Case::atomic(&["a", "b", "c", "f"], &[]);
+    case.actions();
+    case.on(told("a", None));
+    assert_eq!(case.fire_at(TIMEOUT), [timed_out(0, Outcome::Rejected)]);
+    assert!(case.put.is_done());
+    assert_eq!(case.on(told("b", None)), []);
+}
+
+#[test]
+fn a_replica_that_is_down_gets_a_hint_of_an_atomic_write() {
+    let mut case = Case::atomic(&["a", "b", "c", "f"], &["c"]);
+    assert_eq!(case.actions()[..2], [send("a", Asking), send("b", Asking)]);
+    case.on(told("a", None));
+    case.on(told("b", None));
+    let sends = [send("a", Second), send("b", Second), send_hint("f", "c", Second)];
+    assert_eq!(case.on(PutEvent::Restamped { version: 31 }), sends);
+    assert_eq!(case.on(stored_second("f")), [], "a fallback does not count");
+    assert_eq!(case.on(stored_second("a")), []);
+    assert!(matches!(case.on(stored_second("b"))[..], [Reply(Ok(_))]));
+}
+
+#[test]
+fn a_replica_thought_to_be_down_is_asked_before_an_atomic_write_fails() {
+    let mut case = Case::atomic(&["a", "b", "c"], &["c"]);
+    case.actions();
+    case.on(told("a", None));
+    let failed = PutEvent::Failed { from: "b", round: Asking, failure: Failure::Refused };
+    assert_eq!(case.on(failed), [send("c", Asking)]);
+}
+
+#[test]
+fn an_atomic_write_whose_clock_may_not_follow_reaches_nobody() {
+    let mut case = Case::atomic(&["a", "b", "c"], &[]);
+    case.actions();
+    case.on(told("a", Some(99)));
+    case.on(told("b", None));
+    case.on(told("c", None));
+    let (needed, acked, outcome) = (2, 0, Outcome::Rejected);
+    let too_far = Reply(Err(PutError::ClockTooFar { needed, acked, outcome }));
+    assert_eq!(case.on(PutEvent::RestampFailed), [too_far]);
+    assert!(case.put.is_done());
+}
+
+#[test]
+#[should_panic(expected = "strict majority")]
+fn an_atomic_write_without_a_majority_is_none() {
+    let quorum = Quorum::new(3, 3, 1, false).unwrap();
+    let now = Case::new(&["a", "b", "c"], &[], 2, false).start;
+    Put::start_atomic(&["a", "b", "c"], |_| false, quorum, VERSION, PATIENCE, TIMEOUT, now);
 }
