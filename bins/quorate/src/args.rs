@@ -1,0 +1,258 @@
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use quorate_record::NodeId;
+use quorate_server::config::{Overrides, Secret, SyncPolicy, parse_addr, parse_duration};
+use tracing_subscriber::filter::LevelFilter;
+
+/// Quorate, a leaderless replicated key-value store.
+///
+/// Every option can be given as an environment variable too: --data-dir as QUORATE_DATA_DIR, and so
+/// on. Exits with 0 when done, 1 when something failed, 2 on bad usage.
+#[derive(Debug, Parser)]
+#[command(name = "quorate", version)]
+pub(crate) struct Cli {
+    /// What to log to stderr: off, error, warn, info, debug or trace.
+    #[arg(long, global = true, env = "QUORATE_LOG", default_value = "info", value_name = "LEVEL")]
+    pub(crate) log: LevelFilter,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole local cluster until Ctrl-C.
+    Cluster(ClusterArgs),
+    /// Run one node; SIGTERM and SIGINT stop it cleanly.
+    Serve(Box<ServeArgs>),
+    /// Store a value.
+    Put(PutArgs),
+    /// Print a value as it is; exits with 1 and prints nothing if there is none.
+    Get(KeyArgs),
+    /// Delete a value.
+    Delete(KeyArgs),
+    /// Show the state of all nodes.
+    Status(StatusArgs),
+    #[command(hide = true)]
+    Bench(LaterArgs),
+    #[command(hide = true)]
+    Doctor(LaterArgs),
+    #[command(hide = true)]
+    Import(LaterArgs),
+    #[command(hide = true)]
+    Backup(LaterArgs),
+    #[command(hide = true)]
+    Restore(LaterArgs),
+    #[command(hide = true)]
+    Converge(LaterArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClusterArgs {
+    /// How many nodes; 3 unless a --config says otherwise.
+    #[arg(long, env = "QUORATE_NODES", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) nodes: Option<u16>,
+    /// Where the nodes keep their data, each in a folder of its own.
+    #[arg(long, env = "QUORATE_DATA_DIR", default_value = "data", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Port of the first node; the others follow. 9001 unless a --config says otherwise.
+    #[arg(long, env = "QUORATE_BASE_PORT", value_parser = clap::value_parser!(u16).range(1..), value_name = "PORT")]
+    pub(crate) base_port: Option<u16>,
+    /// The cluster's nodes.json. Without it ./nodes.json is used if it fits the other options, and
+    /// else one is written to the data folder.
+    #[arg(long, env = "QUORATE_CONFIG", value_name = "FILE", conflicts_with_all = ["nodes", "base_port"])]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Which of the nodes in the configuration this is.
+    #[arg(long, env = "QUORATE_ID")]
+    pub(crate) id: NodeId,
+    /// The cluster's nodes.json.
+    #[arg(long, env = "QUORATE_CONFIG", default_value = "nodes.json", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Where the node keeps its data; a folder of its own below `data` if not given.
+    #[arg(long, env = "QUORATE_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Listen here instead of at the node's address in the configuration.
+    #[arg(long, env = "QUORATE_LISTEN", value_parser = parse_addr, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Threads that serve requests.
+    #[arg(long, env = "QUORATE_THREADS", default_value_t = 1, value_parser = threads)]
+    pub(crate) threads: usize,
+    #[command(flatten)]
+    pub(crate) overrides: OverrideArgs,
+    /// Stop when stdin is closed, so that a node does not outlive the program that started it.
+    #[arg(long, hide = true)]
+    pub(crate) exit_with_stdin: bool,
+}
+
+/// What overrides `nodes.json`. Spans of time are written 1500ms, 3s, 5m or 2h; a bare number is
+/// seconds.
+#[derive(Debug, Args)]
+pub(crate) struct OverrideArgs {
+    /// Time between snapshots, like 30s; 0 for none.
+    #[arg(long, env = "QUORATE_SNAPSHOT_INTERVAL", value_parser = parse_duration, value_name = "TIME")]
+    snapshot_interval: Option<Duration>,
+    /// Whether replicas are compared in the background.
+    #[arg(long, env = "QUORATE_ANTI_ENTROPY", action = ArgAction::Set, num_args = 0..=1,
+          default_missing_value = "true", value_name = "BOOL")]
+    anti_entropy: Option<bool>,
+    /// Time between two comparisons, like 1500ms.
+    #[arg(long, env = "QUORATE_ANTI_ENTROPY_INTERVAL", value_parser = parse_duration, value_name = "TIME")]
+    anti_entropy_interval: Option<Duration>,
+    /// Most records that one comparison moves.
+    #[arg(long, env = "QUORATE_ANTI_ENTROPY_MAX", value_name = "COUNT")]
+    anti_entropy_max: Option<usize>,
+    /// What an ack means: always (synced), os (written), or synced at least every 50ms, say.
+    #[arg(long, env = "QUORATE_SYNC")]
+    sync: Option<SyncPolicy>,
+    /// How long hints are kept that no quorum counted on, like 3h; 0 for none.
+    #[arg(long, env = "QUORATE_HINT_TTL", value_parser = parse_duration, value_name = "TIME")]
+    hint_ttl: Option<Duration>,
+    /// Deadline of requests that name none, like 800ms.
+    #[arg(long, env = "QUORATE_TIMEOUT", value_parser = parse_duration, value_name = "TIME")]
+    timeout: Option<Duration>,
+    /// Further names that a request's Host may have, separated by commas.
+    #[arg(long, env = "QUORATE_ALLOWED_HOSTS", value_delimiter = ',', value_name = "HOSTS")]
+    allowed_hosts: Vec<String>,
+    /// The secret shared by all nodes; better given as QUORATE_CLUSTER_SECRET.
+    #[arg(long, env = "QUORATE_CLUSTER_SECRET", hide_env_values = true, value_parser = secret, value_name = "SECRET")]
+    cluster_secret: Option<Secret>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The node to ask.
+    #[arg(long, env = "QUORATE_NODE", default_value = "127.0.0.1:9001", value_name = "ADDR")]
+    pub(crate) node: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PutArgs {
+    /// The key: 1 to 1024 bytes of any kind.
+    pub(crate) key: OsString,
+    /// The value; - or nothing to read it from stdin.
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) value: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgs {
+    /// The key.
+    pub(crate) key: OsString,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Print the answer as JSON.
+    #[arg(long, env = "QUORATE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// The arguments of a command that is not there yet.
+#[derive(Debug, Args)]
+pub(crate) struct LaterArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    _ignored: Vec<OsString>,
+}
+
+impl From<OverrideArgs> for Overrides {
+    fn from(args: OverrideArgs) -> Self {
+        Self {
+            snapshot_interval: args.snapshot_interval,
+            anti_entropy: args.anti_entropy,
+            anti_entropy_interval: args.anti_entropy_interval,
+            anti_entropy_max_per_tick: args.anti_entropy_max,
+            sync: args.sync,
+            hint_ttl: args.hint_ttl,
+            timeout: args.timeout,
+            allowed_hosts: args.allowed_hosts,
+            cluster_secret: args.cluster_secret,
+        }
+    }
+}
+
+fn secret(text: &str) -> Result<Secret, String> {
+    Ok(Secret::new(text))
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    let threads = text.parse().ok().filter(|threads| (1..=1024).contains(threads));
+    threads.ok_or_else(|| "1 to 1024".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn overrides(options: &[&str]) -> Overrides {
+        let args = ["quorate", "serve", "--id", "n1"].iter().chain(options);
+        match Cli::try_parse_from(args).unwrap().command {
+            Command::Serve(serve) => serve.overrides.into(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_can_come_from_the_environment() {
+        for command in Cli::command().get_subcommands() {
+            for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+                let Some(long) = arg.get_long().filter(|&long| long != "help") else { continue };
+                let expected = format!("QUORATE_{}", long.replace('-', "_").to_uppercase());
+                assert_eq!(
+                    arg.get_env(),
+                    Some(expected.as_ref()),
+                    "{} --{long}",
+                    command.get_name()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn overrides_are_typed() {
+        let expected = Overrides {
+            snapshot_interval: Some(Duration::from_secs(3)),
+            anti_entropy: Some(false),
+            anti_entropy_interval: Some(Duration::from_millis(1500)),
+            anti_entropy_max_per_tick: Some(200),
+            sync: Some(SyncPolicy::Os),
+            hint_ttl: Some(Duration::ZERO),
+            allowed_hosts: vec!["a.test".to_owned(), "b.test".to_owned()],
+            ..Overrides::default()
+        };
+        let options = "--snapshot-interval 3 --anti-entropy false --anti-entropy-interval 1500ms \
+            --anti-entropy-max 200 --sync os --hint-ttl 0 --allowed-hosts a.test,b.test";
+        assert_eq!(overrides(&options.split_whitespace().collect::<Vec<_>>()), expected);
+    }
+
+    #[test]
+    fn a_switch_without_a_value_is_on() {
+        assert_eq!(overrides(&["--anti-entropy"]).anti_entropy, Some(true));
+        assert_eq!(overrides(&["--anti-entropy=false"]).anti_entropy, Some(false));
+        assert_eq!(overrides(&[]).anti_entropy, None);
+    }
+
+    #[test]
+    fn values_may_begin_with_a_dash_and_options_may_follow() {
+        let cli = Cli::try_parse_from(["quorate", "put", "k", "-5", "--node", "x:1"]).unwrap();
+        let Command::Put(put) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(put.value.unwrap(), "-5");
+        assert_eq!(put.node.node, "x:1");
+    }
+}

@@ -1,0 +1,100 @@
+use std::{
+    io::{self, Read, Write},
+    path::PathBuf,
+    process::{self, ExitCode},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use quorate_record::NodeId;
+use quorate_server::{
+    ServeOptions,
+    config::{Config, check_loopback},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+
+use crate::{Usage, args::ServeArgs};
+
+/// How long a node may take to stop once whoever started it is gone.
+const ORPHAN_GRACE: Duration = Duration::from_secs(15);
+
+/// Runs one node until it is told to stop.
+pub(crate) fn run(args: ServeArgs) -> Result<ExitCode> {
+    let mut config = Config::load(&args.config)?;
+    config.apply(&args.overrides.into())?;
+    for warning in &config.warnings {
+        tracing::warn!("{}: {warning}", args.config.display());
+    }
+    let addr = listen_addr(&config, args.id, args.listen, &args.config)?;
+    let data_dir = args.data_dir.unwrap_or_else(|| PathBuf::from("data").join(args.id.as_str()));
+
+    let orphaned = args.exit_with_stdin.then(stdin_closed);
+    let id = args.id;
+    let options = ServeOptions {
+        config,
+        id,
+        data_dir,
+        listen: Some(addr),
+        threads: args.threads,
+        on_listening: Box::new(move |addr| announce(id, addr)),
+    };
+    quorate_server::run(options, stop_asked(orphaned)).with_context(|| format!("node {id}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listen_addr(
+    config: &Config,
+    id: NodeId,
+    listen: Option<std::net::SocketAddr>,
+    file: &std::path::Path,
+) -> Result<std::net::SocketAddr> {
+    let Some(node) = config.node(id) else {
+        let known: Vec<_> = config.nodes.iter().map(|node| node.id.as_str()).collect();
+        let what = format!("{} has no node {id}; it lists {}", file.display(), known.join(", "));
+        return Err(Usage(what).into());
+    };
+    let addr = listen.unwrap_or(node.addr);
+    check_loopback(addr).map_err(|error| Usage(format!("--listen: {error}")).into())
+}
+
+/// Says where the node listens. Nobody may be reading stdout any more; that is no reason to stop.
+fn announce(id: NodeId, addr: std::net::SocketAddr) {
+    let mut stdout = io::stdout().lock();
+    drop(writeln!(stdout, "{id} listening on http://{addr}").and_then(|()| stdout.flush()));
+}
+
+/// Comes when the node is to stop: by SIGTERM, by SIGINT, or because `orphaned` has come.
+async fn stop_asked(orphaned: Option<oneshot::Receiver<()>>) {
+    let mut terminated = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
+    let mut interrupted = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
+    let orphaned = async {
+        match orphaned {
+            Some(closed) => drop(closed.await),
+            None => std::future::pending().await,
+        }
+    };
+    let why = tokio::select! {
+        _ = terminated.recv() => "SIGTERM",
+        _ = interrupted.recv() => "SIGINT",
+        () = orphaned => "the program that started this node is gone",
+    };
+    tracing::info!("stopping: {why}");
+}
+
+/// Comes when stdin is closed. A pipe to whoever started this program closes even if that was
+/// killed without a chance to say so.
+fn stdin_closed() -> oneshot::Receiver<()> {
+    let (closed, receiver) = oneshot::channel();
+    thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while !matches!(io::stdin().read(&mut buffer), Ok(0) | Err(_)) {}
+        drop(closed);
+        thread::sleep(ORPHAN_GRACE);
+        process::exit(1);
+    });
+    receiver
+}
