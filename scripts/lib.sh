@@ -96,21 +96,30 @@ has_no_hints() { [[ $(hints_at "$1") == 0 ]]; }
 
 # Whether node $1 itself holds a record of key $2 (a live one, or with $3 = deleted a tombstone).
 holds() {
-    local answer deleted=false
+    local answer kind=live
     answer=$(body_of POST "$(addr_of "$1")" /internal/get "{\"key\":\"$2\"}" | tr -d ' \n')
     [[ $answer == *'"found":true'* ]] || return 1
-    [[ $answer == *'"deleted":true'* ]] && deleted=true
-    if [[ ${3:-live} == deleted ]]; then $deleted; else ! $deleted; fi
+    if [[ $answer == *'"deleted":true'* ]]; then kind=deleted; fi
+    [[ $kind == "${3:-live}" ]]
 }
 
 pid_file() { printf '%s/%s.pid' "$data_dir" "$1"; }
+
+# The command line of process $1.
+command_of() {
+    if [[ -d /proc/self ]]; then
+        tr '\0' ' ' <"/proc/$1/cmdline"
+    else
+        ps -ww -o args= -p "$1"
+    fi 2>/dev/null || true
+}
 
 # The process of node $1 that these scripts started, if it still runs. A number that has since been
 # given to another program does not count.
 pid_of() {
     local pid
     pid=$(cat "$(pid_file "$1")" 2>/dev/null) || return 1
-    [[ $(ps -ww -o args= -p "$pid" 2>/dev/null) == *"serve --id $1 "* ]] || return 1
+    [[ $(command_of "$pid") == *"serve --id $1 "* ]] || return 1
     printf '%s' "$pid"
 }
 
@@ -124,6 +133,7 @@ start_node() {
     nohup "$bin" serve --id "$1" --config "$config" --data-dir "$data_dir/$1" \
         >>"$data_dir/$1.log" 2>&1 </dev/null &
     echo $! >"$(pid_file "$1")"
+    disown # so that bash does not report its end
 }
 
 # Waits until node $1 is ready, or says why it is not.
@@ -158,9 +168,10 @@ stop_node() {
     rm -f "$(pid_file "$1")"
 }
 
+# stop_all SIGNAL: ends all nodes that were started.
 stop_all() {
     local id
-    for id in $(ids); do stop_node "$id" "${1:-TERM}"; done
+    for id in $(ids); do stop_node "$id" "$1"; done
 }
 
 # Starts a cluster of three nodes of this script's own, on ports and in a folder that nobody else
