@@ -1,0 +1,16 @@
+//! What Quorate promises, kept by real processes.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod anti_entropy;
+mod cluster_command;
+mod commands;
+mod deletes;
+mod durability;
+mod full_disk;
+mod hints;
+mod keys_and_values;
+mod limits;
+mod ownership;
+mod refusals;
+mod scripts;

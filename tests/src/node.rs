@@ -1,0 +1,224 @@
+use std::{
+    fs::{self, File},
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::{PATIENCE, Reply, eventually_some, program, request, signal};
+
+/// One node of a [`Cluster`](crate::Cluster), running or not.
+#[derive(Debug)]
+pub struct Node {
+    id: String,
+    addr: SocketAddr,
+    config: PathBuf,
+    data_dir: PathBuf,
+    log: PathBuf,
+    options: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Node {
+    pub(crate) fn new(id: &str, addr: SocketAddr, folder: &Path, options: &[String]) -> Self {
+        Self {
+            id: id.to_owned(),
+            addr,
+            config: folder.join("nodes.json"),
+            data_dir: folder.join(id),
+            log: folder.join(format!("{id}.log")),
+            options: options.to_vec(),
+            child: None,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where its data is.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Everything that its processes wrote so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Sends a request; the path goes out as it is.
+    ///
+    /// # Errors
+    /// If the node does not answer.
+    pub fn try_request(&self, method: &str, path: &str, body: &[u8]) -> io::Result<Reply> {
+        request(self.addr, method, path, body)
+    }
+
+    /// Sends a request; the path goes out as it is.
+    ///
+    /// # Panics
+    /// If the node does not answer.
+    #[track_caller]
+    pub fn request(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Reply {
+        self.try_request(method, path, body.as_ref())
+            .unwrap_or_else(|error| panic!("{}: {method} {path}: {error}", self.id))
+    }
+
+    /// Stores a value.
+    #[track_caller]
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Reply {
+        self.request("PUT", &kv(key), value)
+    }
+
+    /// Reads a value.
+    #[track_caller]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Reply {
+        self.request("GET", &kv(key), "")
+    }
+
+    /// Deletes a value.
+    #[track_caller]
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Reply {
+        self.request("DELETE", &kv(key), "")
+    }
+
+    /// The JSON at a path.
+    ///
+    /// # Panics
+    /// If the answer is not `200` with JSON.
+    #[track_caller]
+    pub fn json(&self, path: &str) -> Value {
+        self.request("GET", path, "").expect_status(200).json()
+    }
+
+    /// The record that this node itself holds, tombstones included.
+    ///
+    /// # Panics
+    /// If it does not say.
+    #[track_caller]
+    pub fn held(&self, key: impl AsRef<[u8]>) -> Option<Value> {
+        let key = match std::str::from_utf8(key.as_ref()) {
+            Ok(text) => json!({ "key": text }),
+            Err(_) => json!({ "key_base64": BASE64_STANDARD.encode(key) }),
+        };
+        let reply =
+            self.request("POST", "/internal/get", key.to_string()).expect_status(200).json();
+        reply["found"].as_bool().expect("`found` is there").then(|| reply["record"].clone())
+    }
+
+    /// The live value that this node itself holds.
+    ///
+    /// # Panics
+    /// If it does not say.
+    #[track_caller]
+    pub fn held_value(&self, key: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        let record = self.held(key)?;
+        let value = record["value"].as_str().unwrap_or_default();
+        let live = record["deleted"] != json!(true);
+        live.then(|| BASE64_STANDARD.decode(value).expect("values are base64"))
+    }
+
+    /// How many hints it holds.
+    ///
+    /// # Panics
+    /// If it does not say.
+    #[track_caller]
+    pub fn hints(&self) -> u64 {
+        self.json("/debug/hints")["count"].as_u64().expect("`count` is a number")
+    }
+
+    /// Whether it says that it is ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.try_request("GET", "/ready", b"").is_ok_and(|reply| reply.status == 200)
+    }
+
+    /// Whether its process runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// The id of its process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the node runs").id()
+    }
+
+    pub(crate) fn spawn(&mut self) {
+        assert!(self.child.is_none(), "{} runs already", self.id);
+        let log = File::options().create(true).append(true).open(&self.log).expect("a log opens");
+        let child = Command::new(program())
+            .args(["serve", "--exit-with-stdin", "--id", &self.id, "--config"])
+            .arg(&self.config)
+            .arg("--data-dir")
+            .arg(&self.data_dir)
+            .args(&self.options)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().expect("a file has another handle"))
+            .stderr(log)
+            .spawn()
+            .expect("quorate starts");
+        self.child = Some(child);
+    }
+
+    /// The exit status, if the process has ended by itself.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().expect("a child can be asked")?;
+        self.child = None;
+        Some(status)
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("a child that was not waited for can be killed");
+            child.wait().expect("a child can be waited for");
+        }
+    }
+
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        assert!(self.signal(Signal::TERM), "{} runs", self.id);
+        eventually_some(&format!("{} stops", self.id), PATIENCE, || {
+            self.ended().ok_or("it still runs")
+        })
+    }
+
+    pub(crate) fn signal(&self, what: Signal) -> bool {
+        signal(self.pid(), what)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The path of a key: every byte that is not plain is escaped.
+fn kv(key: impl AsRef<[u8]>) -> String {
+    let escape = |&byte: &u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    format!("/kv/{}", key.as_ref().iter().map(escape).collect::<String>())
+}
