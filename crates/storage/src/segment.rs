@@ -260,6 +260,30 @@ mod tests {
     }
 
     #[test]
+    fn a_length_beyond_the_file_or_the_limit_is_not_believed_and_nothing_is_allocated_for_it() {
+        use crate::fault::FaultFs;
+        use crate::fs::Fs;
+        let fs = FaultFs::new();
+        let file = fs.create(Path::new("/segment")).unwrap();
+        let claim = |len| FrameHeader { len, kind: 1, lag: 1, seq: 1, payload_crc: 0 }.encode(1);
+        file.write_at(&[0; 4096], 0).unwrap();
+        for (len, believed) in [(0, true), (2000, true), (2001, false), (u32::MAX, false)] {
+            file.write_at(&claim(len), DATA_OFFSET).unwrap();
+            let mut window = Window::open(file.clone(), 1, 2000).unwrap();
+            assert_eq!(window.header(DATA_OFFSET).is_some(), believed, "{len}");
+            file.write_at(&claim(len), 2560).unwrap();
+            let mut window = Window::open(file.clone(), 1, u64::from(u32::MAX)).unwrap();
+            assert_eq!(
+                window.header(2560).is_some(),
+                len <= 1512,
+                "{len} with {} left",
+                4096 - 2560
+            );
+            assert!(window.buf.capacity() <= 4096, "no more than the file has");
+        }
+    }
+
+    #[test]
     fn names_read_as_they_were_written() {
         let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
         assert_eq!(segment_number(&name(segment_path(Path::new("/"), 0xabc))), Some(0xabc));

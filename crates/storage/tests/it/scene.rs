@@ -1,7 +1,7 @@
 //! A small log on a file system in memory, and what was read back from it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use quorate_storage::fault::FaultFs;
 use quorate_storage::{Drive, Log, LogOptions, OpenError, Recovery, SyncPolicy};
@@ -52,6 +52,16 @@ pub(crate) fn open(fs: &FaultFs, options: &LogOptions) -> Opened {
 
 /// The payload that the tests append as frame `seq`: of any size, and different from every other.
 pub(crate) fn payload(seq: u64) -> Vec<u8> {
+    // Made once: some tests compare millions of them.
+    static MADE: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| (0..1024).map(make_payload).collect());
+    usize::try_from(seq)
+        .ok()
+        .and_then(|seq| MADE.get(seq))
+        .cloned()
+        .unwrap_or_else(|| make_payload(seq))
+}
+
+fn make_payload(seq: u64) -> Vec<u8> {
     let len = 8 + (seq * 37 % 256);
     (0..len)
         .map(|at| u8::try_from((seq * 131 + at * 7) % 251).unwrap())
