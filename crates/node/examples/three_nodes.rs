@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             key: Key::new("cat")?,
             operation,
             quorum: Quorum::new(3, 2, 2, true)?,
+            atomic: false,
             timeout: Duration::from_millis(800),
         })
     };

@@ -15,6 +15,9 @@ pub struct ClientRequest {
     pub operation: Operation,
     /// How many replicas must take part, and whether fallbacks may stand in.
     pub quorum: Quorum,
+    /// Whether reads and writes of the key are to be linearizable. The quorum must then be a strict
+    /// majority both ways.
+    pub atomic: bool,
     /// The client's deadline, from now.
     pub timeout: Duration,
 }

@@ -25,6 +25,7 @@
 //!     key: Key::new("cat")?,
 //!     operation: Operation::Put("meow".into()),
 //!     quorum: Quorum::new(1, 1, 1, true)?,
+//!     atomic: false,
 //!     timeout: Duration::from_millis(800),
 //! };
 //! node.handle(Event::Client { request: 7, body }, now);

@@ -47,6 +47,12 @@ pub enum Request {
         /// Look among the hints held for others instead of the own records.
         from_hints: bool,
     },
+    /// Say which version you hold, for an atomic write that needs one above it. Answered by
+    /// [`Response::Version`].
+    Version {
+        /// The key.
+        key: Key,
+    },
     /// Merge these records, which another owner or a hint holder has. Answered by
     /// [`Response::Merged`].
     Merge {
@@ -85,6 +91,8 @@ pub enum Response {
     Put(PutOutcome),
     /// To [`Request::Get`]: what is held, tombstones included.
     Found(Option<Record>),
+    /// To [`Request::Version`]: the version held, tombstones included.
+    Version(Option<Version>),
     /// To [`Request::Merge`]: one outcome a record, in its order.
     Merged(Vec<PutOutcome>),
     /// To [`Request::Digests`]: one digest a span, in its order.

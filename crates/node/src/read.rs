@@ -1,6 +1,6 @@
 use std::time::Instant;
 
-use quorate_quorum::{Get, GetAction, GetEvent, GetOptions};
+use quorate_quorum::{Get, GetAction, GetEvent, GetOptions, Repair};
 use quorate_record::{Key, NodeId, Record};
 
 use crate::{
@@ -25,7 +25,7 @@ pub(crate) struct Read {
 impl Node {
     pub(crate) fn begin_read(&mut self, request: u64, body: ClientRequest, now: Now) {
         self.counters.reads += 1;
-        let ClientRequest { key, quorum, timeout, .. } = body;
+        let ClientRequest { key, quorum, atomic, timeout, .. } = body;
         let mut nodes = self.preference(&key);
         let replicas = quorum.n().min(nodes.len());
         // This node first, then by distance; a stable sort keeps the ring order among equals.
@@ -33,7 +33,7 @@ impl Node {
             if node == self.id { None } else { Some(self.membership.rtt(node)) }
         });
         let options = GetOptions {
-            repair: self.options.read_repair,
+            repair: if atomic { Repair::Blocking } else { self.options.read_repair },
             hedge_after: Some(self.hedge.delay(timeout)),
             patience: patience(timeout),
             timeout,

@@ -17,6 +17,7 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 pub(crate) enum StoreWaiter {
     Respond(Origin),
+    Version(Origin),
     Merge { batch: u64, place: usize },
     Clock { ceiling: Timestamp },
     Hint { id: u64 },
@@ -55,14 +56,9 @@ impl Node {
                 self.respond(origin, Response::Found(found));
             }
             Request::Get { key, from_hints: false } => {
-                // An "absent" from a node that should not have it would count for nothing.
-                let asked_by_coordinator = !matches!(origin, Origin::Outside { .. });
-                if asked_by_coordinator && !self.owns(self.id, &key) {
-                    self.respond(origin, Response::Refused(Refusal::NotOwner));
-                } else {
-                    self.store(StoreRequest::Get { key }, StoreWaiter::Respond(origin));
-                }
+                self.look_up(key, origin, StoreWaiter::Respond(origin));
             }
+            Request::Version { key } => self.look_up(key, origin, StoreWaiter::Version(origin)),
             Request::Merge { records } => self.merge(origin, records, now),
             Request::Digests { ref spans } if spans.len() > MAX_SPANS => {
                 self.respond(origin, Response::Refused(Refusal::Malformed));
@@ -73,6 +69,16 @@ impl Node {
             body @ (Request::Digests { .. } | Request::List { .. } | Request::Fetch { .. }) => {
                 self.serve_exchange(origin, body);
             }
+        }
+    }
+
+    fn look_up(&mut self, key: Key, origin: Origin, waiter: StoreWaiter) {
+        // An "absent" from a node that should not have it would count for nothing.
+        let asked_by_coordinator = !matches!(origin, Origin::Outside { .. });
+        if asked_by_coordinator && !self.owns(self.id, &key) {
+            self.respond(origin, Response::Refused(Refusal::NotOwner));
+        } else {
+            self.store(StoreRequest::Get { key }, waiter);
         }
     }
 
@@ -99,7 +105,18 @@ impl Node {
             (StoreWaiter::Respond(origin), StoreReply::Applied(outcome)) => {
                 self.respond(origin, Response::Put(outcome));
             }
-            (StoreWaiter::Respond(origin), StoreReply::Read(response)) => {
+            (StoreWaiter::Respond(origin), StoreReply::Read(mut response)) => {
+                // More only if somebody has made up keys that share a token.
+                if let Response::Fetched(records) = &mut response {
+                    records.truncate(MAX_ITEMS);
+                }
+                self.respond(origin, response);
+            }
+            (StoreWaiter::Version(origin), StoreReply::Read(Response::Found(found))) => {
+                let version = found.map(|record| record.version);
+                self.respond(origin, Response::Version(version));
+            }
+            (StoreWaiter::Version(origin), StoreReply::Read(response)) => {
                 self.respond(origin, response);
             }
             (StoreWaiter::Merge { batch, place }, StoreReply::Applied(outcome)) => {

@@ -24,6 +24,7 @@ pub(crate) struct Write {
     timer: Option<Instant>,
     calls: Vec<u64>,
     reason: Option<Refusal>,
+    atomic: bool,
 }
 
 impl Node {
@@ -32,6 +33,10 @@ impl Node {
         if self.open_requests() >= self.options.max_requests {
             self.counters.refused_overloaded += 1;
             return self.reply(request, ClientReply::Refused(Refusal::Overloaded));
+        }
+        let strict = !body.quorum.sloppy() && body.quorum.orders_writes();
+        if body.atomic && !(strict && body.quorum.is_strict()) {
+            return self.reply(request, ClientReply::Refused(Refusal::Malformed));
         }
         match body.operation {
             Operation::Get => self.begin_read(request, body, now),
@@ -49,26 +54,25 @@ impl Node {
         deadline: Instant,
         now: Now,
     ) {
-        let Some(version) = self.issue(now) else {
-            return self.park_write(request, body, deadline);
+        // An atomic write gets its version once it has asked.
+        let version = match body.atomic {
+            true => self.floor(),
+            false => match self.issue(now) {
+                Some(version) => version,
+                None => return self.park_write(request, body, deadline),
+            },
         };
         self.counters.writes += 1;
-        let ClientRequest { key, operation, quorum, .. } = body;
+        let ClientRequest { key, operation, quorum, atomic, .. } = body;
         let record = match operation {
             Operation::Put(value) => Record::live(version, value),
             Operation::Delete | Operation::Get => Record::tombstone(version),
         };
         let timeout = deadline.saturating_duration_since(now.instant);
         let nodes = self.preference(&key);
-        let put = Put::start(
-            &nodes,
-            |&node| self.is_down(node),
-            quorum,
-            version,
-            patience(timeout),
-            timeout,
-            now.instant,
-        );
+        let start = if atomic { Put::start_atomic } else { Put::start };
+        let down = |node: &NodeId| self.is_down(*node);
+        let put = start(&nodes, down, quorum, version, patience(timeout), timeout, now.instant);
         let write = Write {
             request,
             key,
@@ -79,6 +83,7 @@ impl Node {
             timer: None,
             calls: Vec::new(),
             reason: None,
+            atomic,
         };
         let id = self.fresh_id();
         self.run_write(id, Box::new(write), now);
@@ -97,6 +102,7 @@ impl Node {
         now: Now,
     ) {
         let event = match outcome {
+            Ok(Response::Version(holds)) => PutEvent::Told { from, holds },
             Ok(Response::Put(PutOutcome::Stored)) => PutEvent::Stored { from, round },
             Ok(Response::Put(PutOutcome::Superseded(by))) => {
                 PutEvent::Superseded { from, round, by }
@@ -131,7 +137,12 @@ impl Node {
         }
     }
 
-    /// Gives the write its second version, above all that it was told of.
+    /// The greatest version that this node can have issued or seen.
+    fn floor(&self) -> Version {
+        Version { timestamp: self.clock.last(), writer: self.clock.writer() }
+    }
+
+    /// Gives the write its next version, above all that it was told of.
     pub(crate) fn restamp(&mut self, id: u64, now: Now) {
         let Some(above) = self.writes.get(&id).map(|write| write.restamp_above) else { return };
         if self.clock.observe(above, now.wall_ms).is_err() {
@@ -140,8 +151,8 @@ impl Node {
         let Some(version) = self.issue(now) else {
             return self.parked.push_back(Parked::Restamp { write: id });
         };
-        self.counters.second_rounds += 1;
         if let Some(write) = self.writes.get_mut(&id) {
+            self.counters.second_rounds += u64::from(!write.atomic);
             write.record.version = version;
         }
         self.write_event(id, PutEvent::Restamped { version }, now);
@@ -153,7 +164,10 @@ impl Node {
             match action {
                 PutAction::Send { to, hint_for, round } => {
                     let (key, record) = (write.key.clone(), write.record.clone());
-                    let body = Request::Put { key, record, hint_for };
+                    let body = match round {
+                        Round::Asking => Request::Version { key },
+                        Round::First | Round::Second => Request::Put { key, record, hint_for },
+                    };
                     let time_left = write.end.saturating_duration_since(now.instant);
                     let waiter = Waiter::Write { id, round };
                     write.calls.push(self.call(time_left, to, body, waiter, now));

@@ -68,6 +68,7 @@ mod kind {
     pub(super) const DIGESTS: u8 = 0x05;
     pub(super) const LIST: u8 = 0x06;
     pub(super) const FETCH: u8 = 0x07;
+    pub(super) const VERSION: u8 = 0x08;
     pub(super) const ANSWER: u8 = 0x80;
     pub(super) const PONG: u8 = ANSWER | PING;
     pub(super) const PUT_DONE: u8 = ANSWER | PUT;
@@ -76,6 +77,7 @@ mod kind {
     pub(super) const DIGESTED: u8 = ANSWER | DIGESTS;
     pub(super) const LISTED: u8 = ANSWER | LIST;
     pub(super) const FETCHED: u8 = ANSWER | FETCH;
+    pub(super) const VERSION_HELD: u8 = ANSWER | VERSION;
     pub(super) const REFUSED: u8 = 0xff;
 }
 
@@ -166,6 +168,7 @@ fn request_kind(body: &Request) -> u8 {
         Request::Digests { .. } => kind::DIGESTS,
         Request::List { .. } => kind::LIST,
         Request::Fetch { .. } => kind::FETCH,
+        Request::Version { .. } => kind::VERSION,
     }
 }
 
@@ -185,6 +188,7 @@ fn encode_request(body: &Request, out: &mut Vec<u8>) {
         Request::Fetch { tokens } => {
             put_list(tokens, MAX_ITEMS, out, put);
         }
+        Request::Version { key } => put(&key.as_bytes(), out),
     }
 }
 
@@ -197,11 +201,10 @@ fn decode_request(kind: u8, input: &mut Input<'_>) -> Result<Request, DecodeErro
             Request::Put { key, record, hint_for }
         }
         kind::GET => {
-            let (from_hints, key) = input.take::<(bool, &[u8])>()?;
-            let key = Key::new(input.share(key))
-                .map_err(|error| DecodeError::Malformed(error.to_string()))?;
-            Request::Get { key, from_hints }
+            let from_hints = input.take()?;
+            Request::Get { key: input.key()?, from_hints }
         }
+        kind::VERSION => Request::Version { key: input.key()? },
         kind::MERGE => Request::Merge { records: input.records()? },
         kind::DIGESTS => {
             Request::Digests { spans: input.list("spans", MAX_SPANS, least::SPAN, Input::span)? }
@@ -223,6 +226,7 @@ fn response_kind(body: &Response) -> u8 {
         Response::Digests(_) => kind::DIGESTED,
         Response::Listed { .. } => kind::LISTED,
         Response::Fetched(_) => kind::FETCHED,
+        Response::Version(_) => kind::VERSION_HELD,
         Response::Refused(_) => kind::REFUSED,
     }
 }
@@ -250,6 +254,7 @@ fn encode_response(body: &Response, out: &mut Vec<u8>) {
             });
         }
         Response::Fetched(records) => put_records(records, out),
+        Response::Version(held) => put(&held.as_ref().map(VersionForm::of), out),
         Response::Refused(refusal) => put(&refusal_code(refusal), out),
     }
 }
@@ -277,6 +282,10 @@ fn decode_response(kind: u8, input: &mut Input<'_>) -> Result<Response, DecodeEr
             Response::Listed { items, complete }
         }
         kind::FETCHED => Response::Fetched(input.records()?),
+        kind::VERSION_HELD => {
+            let held = input.take::<Option<VersionForm<'_>>>()?;
+            Response::Version(held.map(VersionForm::into_version).transpose()?)
+        }
         kind::REFUSED => Response::Refused(input.refusal()?),
         kind => return Err(DecodeError::Malformed(format!("no answer has kind {kind:#04x}"))),
     })
@@ -403,6 +412,11 @@ impl<'a> Input<'a> {
 
     fn share(&self, part: &'a [u8]) -> Bytes {
         self.whole.slice_ref(part)
+    }
+
+    fn key(&mut self) -> Result<Key, DecodeError> {
+        let key = self.take()?;
+        Key::new(self.share(key)).map_err(|error| DecodeError::Malformed(error.to_string()))
     }
 
     fn list<T>(

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use quorate_membership::PeerState;
-use quorate_node::{ClientReply, NodeOptions, Refusal};
+use quorate_node::{ClientReply, NodeOptions, Operation, Refusal};
 use quorate_quorum::{GetReceipt, Holder, Outcome, PutReceipt, Round};
 use quorate_record::{NodeId, Record, Version};
 
@@ -285,4 +285,42 @@ fn a_killed_node_starts_again_above_every_version_it_has_issued() {
     world.run(Duration::from_millis(50));
     let after = written(world.put(id(1), "dog", "woof", quorum(true))).version;
     assert!(after > before);
+}
+
+#[test]
+fn an_atomic_write_goes_above_a_faster_clock_in_one_version() {
+    let mut world = World::new(3, without_anti_entropy());
+    world.set_clock(id(1), 5_000);
+    let put = |value: &'static str| Operation::Put(value.into());
+    let first = written(world.atomically(id(1), "cat", put("old")));
+    let second = written(world.atomically(id(3), "cat", put("new")));
+    assert!(second.version > first.version);
+    assert_eq!(world.node(id(3)).counters().second_rounds, 0);
+    assert_eq!(value(world.atomically(id(2), "cat", Operation::Get)), Some("new".into()));
+    written(world.atomically(id(2), "cat", Operation::Delete));
+    assert_eq!(value(world.atomically(id(1), "cat", Operation::Get)), None);
+}
+
+#[test]
+fn an_atomic_read_leaves_what_it_found_with_a_majority() {
+    let mut world = World::new(3, without_anti_entropy());
+    let receipt = written(world.put(id(1), "cat", "meow", quorum(false)));
+    world.run(Duration::from_millis(100));
+    let mut newer = Record::live(receipt.version, "half written");
+    newer.version.timestamp = newer.version.timestamp.next();
+    world.plant(id(2), key("cat"), newer);
+    assert_eq!(value(world.atomically(id(2), "cat", Operation::Get)), Some("half written".into()));
+    world.kill(id(2));
+    assert_eq!(value(world.atomically(id(1), "cat", Operation::Get)), Some("half written".into()));
+}
+
+#[test]
+fn without_a_majority_an_atomic_write_is_rejected() {
+    let mut world = World::new(3, without_anti_entropy());
+    world.kill(id(2));
+    world.kill(id(3));
+    let reply = world.atomically(id(1), "cat", Operation::Put("meow".into()));
+    let ClientReply::Written(Err(failure)) = reply else { panic!("{reply:?}") };
+    assert_eq!(failure.error.outcome(), Outcome::Rejected);
+    assert!(world.held(id(1), &key("cat")).is_none());
 }

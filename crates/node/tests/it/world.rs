@@ -160,23 +160,40 @@ impl World {
         quorum: Quorum,
     ) -> ClientReply {
         let operation = Operation::Put(Bytes::copy_from_slice(value.as_bytes()));
-        self.ask(at, key, operation, quorum)
+        self.ask(at, key, operation, quorum, false)
     }
 
     pub(crate) fn delete(&mut self, at: NodeId, key: &str, quorum: Quorum) -> ClientReply {
-        self.ask(at, key, Operation::Delete, quorum)
+        self.ask(at, key, Operation::Delete, quorum, false)
     }
 
     pub(crate) fn get(&mut self, at: NodeId, key: &str, quorum: Quorum) -> ClientReply {
-        self.ask(at, key, Operation::Get, quorum)
+        self.ask(at, key, Operation::Get, quorum, false)
+    }
+
+    /// Does something atomically, as far as a strict majority goes.
+    pub(crate) fn atomically(
+        &mut self,
+        at: NodeId,
+        key: &str,
+        operation: Operation,
+    ) -> ClientReply {
+        self.ask(at, key, operation, quorum(false), true)
     }
 
     /// Asks and runs until there is an answer.
-    fn ask(&mut self, at: NodeId, key: &str, operation: Operation, quorum: Quorum) -> ClientReply {
+    fn ask(
+        &mut self,
+        at: NodeId,
+        key: &str,
+        operation: Operation,
+        quorum: Quorum,
+        atomic: bool,
+    ) -> ClientReply {
         self.next_request += 1;
         let request = self.next_request;
         let timeout = Duration::from_millis(800);
-        let body = ClientRequest { key: self::key(key), operation, quorum, timeout };
+        let body = ClientRequest { key: self::key(key), operation, quorum, atomic, timeout };
         self.report(at, Event::Client { request, body });
         let answered_by = self.now + timeout + Duration::from_millis(100);
         while !self.replies.contains_key(&request) && self.now < answered_by {

@@ -47,7 +47,8 @@ pub(super) async fn call(
         }
     };
     let is_write = operation != Operation::Get;
-    let request = ClientRequest { key, operation, quorum: ask.quorum, timeout: ask.timeout };
+    let (quorum, timeout) = (ask.quorum, ask.timeout);
+    let request = ClientRequest { key, operation, quorum, atomic: false, timeout };
     match face.backend().client(request).await {
         Ok(ClientReply::Written(Ok(receipt))) if is_write => Ok(written(&receipt, settings)),
         Ok(ClientReply::Written(Err(failure))) if is_write => Err(unwritten(&failure)),

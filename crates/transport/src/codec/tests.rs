@@ -74,6 +74,7 @@ fn one_of_each() -> Vec<(Message, u8, String)> {
             0x07,
             "01000000000000000900000000000000".into(),
         ),
+        (request(Request::Version { key: key() }), 0x08, "0300000000000000636174".into()),
         (response(Response::Pong { wall_ms: 7 }), 0x81, "0700000000000000".into()),
         (response(Response::Put(PutOutcome::Stored)), 0x82, "00".into()),
         (
@@ -103,6 +104,8 @@ fn one_of_each() -> Vec<(Message, u8, String)> {
             0x87,
             format!("0100000000000000{record}"),
         ),
+        (response(Response::Version(Some(version()))), 0x88, format!("01{VERSION}")),
+        (response(Response::Version(None)), 0x88, "00".into()),
         (response(Response::Refused(Refusal::Damaged)), 0xff, "09".into()),
     ]
 }
@@ -214,8 +217,8 @@ fn empty_spans_and_unknown_tags_are_refused() {
     span[first_at] = 3;
     assert_eq!(decode_message(&span.into()), Err(DecodeError::EmptySpan { first: 3, last: 2 }));
     for (bytes, says) in [
-        (vec![0x08; 17], "no request has kind 0x08"),
-        (vec![0x88; 9], "no answer has kind 0x88"),
+        (vec![0x09; 17], "no request has kind 0x09"),
+        (vec![0x89; 9], "no answer has kind 0x89"),
         (vec![0xff; 10], "no refusal has code 255"),
         ([vec![0x82; 9], vec![9]].concat(), "no outcome has tag 9"),
     ] {
@@ -297,6 +300,7 @@ fn requests() -> impl Strategy<Value = Request> {
         lists(spans()).prop_map(|spans| Request::Digests { spans }),
         spans().prop_map(|span| Request::List { span }),
         lists(any::<u64>()).prop_map(|tokens| Request::Fetch { tokens }),
+        keys().prop_map(|key| Request::Version { key }),
     ]
 }
 
@@ -313,6 +317,7 @@ fn responses() -> impl Strategy<Value = Response> {
         (lists(item), any::<bool>())
             .prop_map(|(items, complete)| Response::Listed { items, complete }),
         lists((keys(), records())).prop_map(Response::Fetched),
+        prop::option::of(versions()).prop_map(Response::Version),
         refusals().prop_map(Response::Refused),
     ]
 }
