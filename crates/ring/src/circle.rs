@@ -28,8 +28,9 @@ const NOBODY: u16 = u16::MAX;
 #[derive(Clone, Debug)]
 pub(crate) struct Circle {
     /// In order of their tokens, then of their nodes, so that where two tokens collide the smaller
-    /// id has the arc and the greater one, with an arc of no length, comes next. Then [`SCAN`]
-    /// times the first vnode again with the greatest token, which spares look-ups the wrap.
+    /// id has the arc and the greater one, with an arc of no length, comes next. Then
+    /// `SCAN + 1` times the first vnode again with the greatest token, which spares look-ups the
+    /// wrap.
     vnodes: Vec<Vnode>,
     /// For each value of a token's top bits, the first vnode at or after the first such token.
     starts: Vec<u32>,
@@ -46,6 +47,15 @@ pub(crate) struct Circle {
 struct Gaps {
     node: u32,
     zone: u32,
+}
+
+/// How far a walk has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Walked {
+    /// Where the vnode stands whose list it is.
+    position: usize,
+    /// How many vnodes from there have been met.
+    offset: usize,
 }
 
 impl Circle {
@@ -76,53 +86,60 @@ impl Circle {
         }
 
         let wrapped = Vnode { token: u64::MAX, ..vnodes[0] };
-        vnodes.extend([wrapped; SCAN]);
+        vnodes.extend([wrapped; SCAN + 1]);
         vnodes.shrink_to_fit();
         Self { vnodes, starts, shift, gaps, zones }
     }
 
     /// How many vnodes there are.
     pub(crate) fn len(&self) -> usize {
-        self.vnodes.len() - SCAN
+        self.vnodes.len() - (SCAN + 1)
     }
 
-    /// Where the vnode that `token` belongs to stands; [`len`](Self::len) for the first one
-    /// when the arc wraps.
-    #[inline]
-    pub(crate) fn position(&self, token: u64) -> usize {
+    /// The vnode that `token` belongs to.
+    #[inline(always)]
+    pub(crate) fn find(&self, token: u64) -> &Vnode {
         let top =
             usize::try_from(token >> self.shift).expect("the index has fewer than 2^32 entries");
         let start = self.starts[top] as usize;
-        let close = &self.vnodes[start..start + SCAN];
-        let before = close.iter().map(|vnode| usize::from(vnode.token < token)).sum::<usize>();
-        let mut position = start + before;
-        if before == SCAN {
-            while self.vnodes[position].token < token {
-                position += 1;
-            }
-        }
-        position
+        // One check for all that is read: the count of those before is an index into this.
+        let close: &[Vnode; SCAN + 1] =
+            self.vnodes[start..].first_chunk().expect("the copies at the end leave room for it");
+        let before =
+            close[..SCAN].iter().map(|vnode| usize::from(vnode.token < token)).sum::<usize>();
+        if before == SCAN { self.find_from(start + SCAN, token) } else { &close[before] }
     }
 
-    /// The vnode at a position that [`position`](Self::position) gave.
-    #[inline]
-    pub(crate) fn at(&self, position: usize) -> &Vnode {
+    /// The same, from a position on: apart, so that its loop takes no registers from the usual case.
+    #[cold]
+    #[inline(never)]
+    fn find_from(&self, start: usize, token: u64) -> &Vnode {
+        let mut position = start;
+        while self.vnodes[position].token < token {
+            position += 1;
+        }
         &self.vnodes[position]
     }
 
     /// The node that comes after the first `taken`, at least [`NEAR`], in the preference list of
-    /// the arc at `position`, and the offset to go on from; the first call may pass any.
+    /// a vnode's arc, and where to go on from; the first call may pass any such place.
     ///
-    /// Values in, values out: the caller's state can then live in registers, which halves the
-    /// cost of the short lists that never come here.
+    /// Values in, values out, and not even the vnode's position kept by the caller: its state can
+    /// then live in registers, which is what the short lists that never come here gain from.
     #[cold]
-    pub(crate) fn walk(&self, position: usize, taken: usize, offset: usize) -> (u16, usize) {
+    #[inline(never)]
+    pub(crate) fn walk(&self, vnode: &Vnode, taken: usize, from: Walked) -> (u16, Walked) {
         let new_zone = taken < self.zones; // the first pass; the second takes what it left
+        let position = match taken {
+            // The first vnode on its token, or the copy beyond the last: none other has an arc.
+            NEAR => self.vnodes.partition_point(|other| other.token < vnode.token),
+            _ => from.position,
+        };
         let (mut offset, mut skip) = match taken {
             NEAR if new_zone => (0, NEAR),
             NEAR => (0, NEAR - self.zones),
             _ if taken == self.zones => (0, 0),
-            _ => (offset, 0),
+            _ => (from.offset, 0),
         };
         loop {
             let mut at = position + offset;
@@ -134,20 +151,20 @@ impl Circle {
             offset += 1;
             if first_of_node && first_of_zone == new_zone {
                 if skip == 0 {
-                    return (self.vnodes[at].near[0], offset);
+                    return (self.vnodes[at].near[0], Walked { position, offset });
                 }
                 skip -= 1;
             }
         }
     }
 
-    /// The vnodes' arcs from token 0 up, with their positions. They cover every token once.
-    pub(crate) fn arcs(&self) -> impl Iterator<Item = (usize, RangeInclusive<u64>)> {
+    /// The vnodes with their arcs from token 0 up. They cover every token once.
+    pub(crate) fn arcs(&self) -> impl Iterator<Item = (&Vnode, RangeInclusive<u64>)> {
         let mut next = Some(0);
-        self.vnodes[..=self.len()].iter().enumerate().filter_map(move |(position, vnode)| {
+        self.vnodes[..=self.len()].iter().filter_map(move |vnode| {
             let start = next.filter(|&start| start <= vnode.token)?;
             next = vnode.token.checked_add(1);
-            Some((position, start..=vnode.token))
+            Some((vnode, start..=vnode.token))
         })
     }
 }
@@ -216,7 +233,7 @@ mod tests {
     }
 
     fn near(circle: &Circle, token: u64) -> Vec<u16> {
-        let near = circle.at(circle.position(token)).near;
+        let near = circle.find(token).near;
         near.into_iter().filter(|&node| node != NOBODY).collect()
     }
 
@@ -251,7 +268,7 @@ mod tests {
     #[test]
     fn a_vnode_on_the_last_token_leaves_no_arc_to_wrap() {
         let circle = circle(&[(7, 0), (u64::MAX, 1)]);
-        let arcs: Vec<_> = circle.arcs().collect();
+        let arcs: Vec<_> = circle.arcs().map(|(vnode, range)| (vnode.near[0], range)).collect();
         assert_eq!(arcs, [(0, 0..=7), (1, 8..=u64::MAX)]);
         assert_eq!(near(&circle, u64::MAX), [1, 0]);
     }
@@ -259,7 +276,7 @@ mod tests {
     #[test]
     fn a_vnode_on_the_first_token_owns_it_alone() {
         let circle = circle(&[(0, 0), (10, 1)]);
-        let arcs: Vec<_> = circle.arcs().collect();
-        assert_eq!(arcs, [(0, 0..=0), (1, 1..=10), (2, 11..=u64::MAX)]);
+        let arcs: Vec<_> = circle.arcs().map(|(vnode, range)| (vnode.near[0], range)).collect();
+        assert_eq!(arcs, [(0, 0..=0), (1, 1..=10), (0, 11..=u64::MAX)]);
     }
 }

@@ -1,6 +1,6 @@
 //! A preference list, read one node at a time.
 
-use crate::circle::NEAR;
+use crate::circle::{Vnode, Walked};
 use crate::ring::Ring;
 use std::fmt;
 use std::iter::FusedIterator;
@@ -10,18 +10,16 @@ use std::iter::FusedIterator;
 /// Borrows the ring and allocates nothing. See [`Ring`] for the order.
 pub struct Preference<'r, I> {
     ring: &'r Ring<I>,
-    position: usize,
-    near: &'r [u16; NEAR],
+    vnode: &'r Vnode,
     taken: usize,
     limit: usize,
-    offset: usize, // of the walk beyond `near`, counted from `position`
+    walked: Walked, // beyond the nodes that stand at the vnode
 }
 
 impl<'r, I> Preference<'r, I> {
     #[inline(always)]
-    pub(crate) fn new(ring: &'r Ring<I>, position: usize, limit: usize) -> Self {
-        let near = &ring.circle.at(position).near;
-        Self { ring, position, near, taken: 0, limit, offset: 0 }
+    pub(crate) fn new(ring: &'r Ring<I>, vnode: &'r Vnode, limit: usize) -> Self {
+        Self { ring, vnode, taken: 0, limit, walked: Walked::default() }
     }
 
     /// The next node's place in [`Ring::nodes`].
@@ -30,12 +28,11 @@ impl<'r, I> Preference<'r, I> {
         if self.taken == self.limit {
             return None;
         }
-        let number = match self.near.get(self.taken) {
+        let number = match self.vnode.near.get(self.taken) {
             Some(&number) => number,
             None => {
                 let number;
-                (number, self.offset) =
-                    self.ring.circle.walk(self.position, self.taken, self.offset);
+                (number, self.walked) = self.ring.circle.walk(self.vnode, self.taken, self.walked);
                 number
             }
         };

@@ -11,8 +11,8 @@ const TOKENS: f64 = 18_446_744_073_709_551_616.0;
 impl<I: AsRef<[u8]>> Ring<I> {
     /// Every arc of the ring with its owners, from token 0 up; together they hold each token once.
     pub fn arcs(&self) -> impl Iterator<Item = (RangeInclusive<u64>, Preference<'_, I>)> {
-        let owners = |position| Preference::new(self, position, self.owners());
-        self.circle.arcs().map(move |(position, range)| (range, owners(position)))
+        let owners = |vnode| Preference::new(self, vnode, self.owners());
+        self.circle.arcs().map(move |(vnode, range)| (range, owners(vnode)))
     }
 
     /// The ranges of which the node is an owner, from token 0 up, adjacent ones made one.
@@ -41,8 +41,7 @@ impl<I: AsRef<[u8]>> Ring<I> {
     /// The part of all tokens for which the node comes first, 0 to 1. All nodes' add up to 1.
     pub fn share(&self, id: &I) -> f64 {
         let number = self.number_of(id);
-        let first = |position| Some(self.circle.at(position).near[0]);
-        let arcs = self.circle.arcs().filter(|&(position, _)| first(position) == number);
+        let arcs = self.circle.arcs().filter(|(vnode, _)| Some(vnode.near[0]) == number);
         arcs.map(|(_, range)| part(&range)).sum()
     }
 

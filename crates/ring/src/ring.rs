@@ -133,7 +133,7 @@ impl<I: AsRef<[u8]>> Ring<I> {
     /// The node that comes first for `token`.
     #[inline]
     pub fn primary(&self, token: u64) -> &I {
-        let vnode = self.circle.at(self.circle.position(token));
+        let vnode = self.circle.find(token);
         &self.nodes[usize::from(vnode.near[0])].id
     }
 
@@ -146,7 +146,7 @@ impl<I: AsRef<[u8]>> Ring<I> {
     /// The owners of `token`, in preference order. The first four cost one look-up.
     #[inline(always)]
     pub fn owners_of(&self, token: u64) -> Preference<'_, I> {
-        Preference::new(self, self.circle.position(token), self.owners)
+        Preference::new(self, self.circle.find(token), self.owners)
     }
 
     /// The owners of the key, in preference order.
@@ -160,7 +160,7 @@ impl<I: AsRef<[u8]>> Ring<I> {
     /// The first four cost one look-up; each further node is found by walking the ring.
     #[inline(always)]
     pub fn preference(&self, token: u64) -> Preference<'_, I> {
-        Preference::new(self, self.circle.position(token), self.nodes.len())
+        Preference::new(self, self.circle.find(token), self.nodes.len())
     }
 
     /// All nodes in the preference order of the key: its owners, then the fallbacks.
