@@ -19,18 +19,28 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod completion;
+mod dir_lock;
 pub mod fault;
 mod frame;
 pub mod fs;
+mod hint_log;
+mod in_flight;
 mod log;
+mod meta;
 mod queue;
 mod recovery;
 mod segment;
 mod space;
+mod store;
 mod writer;
 
+pub use completion::Completion;
+pub use dir_lock::{DirLock, LockError, lock_dir};
 pub use fs::RealFs;
+pub use hint_log::{HintLog, HintLogOptions, HintLogStats, HintsRecovered, MaintainError};
 pub use log::{Drive, Log, LogOptions, LogStats, SyncPolicy};
+pub use meta::{Meta, MetaError};
 pub use queue::{LogError, Progress, Ticket};
 pub use recovery::{Damage, Frame, OpenError, Recovery};
-
+pub use store::{Applied, Recovered, SnapshotError, SnapshotInfo, Store, StoreOptions, StoreStats};

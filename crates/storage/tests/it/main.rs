@@ -1,4 +1,4 @@
-//! Tests of the log through its public functions, on a file system that fails and forgets on request.
+//! Tests of log, store and hint log through their public functions, on a file system that fails and forgets on request.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,6 +6,8 @@ mod crash;
 mod damage;
 mod faults;
 mod full_disk;
+mod hints;
 mod policies;
 mod scene;
+mod store;
 mod threads;

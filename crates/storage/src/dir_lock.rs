@@ -1,0 +1,100 @@
+//! One process at a time for a data folder.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// The right to use a folder, until it is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct DirLock {
+    _file: File,
+}
+
+/// Why a folder could not be locked.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process uses it.
+    #[error("{dir} is in use by {holder}; one process at a time may use a data folder")]
+    Held {
+        /// The folder.
+        dir: PathBuf,
+        /// Who has it, as far as it says.
+        holder: String,
+    },
+    /// The file system refuses.
+    #[error("cannot lock {dir}")]
+    Io {
+        /// The folder.
+        dir: PathBuf,
+        /// What the file system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Locks the folder `dir` of the real file system, which is created if need be, by the file `LOCK` in it.
+///
+/// The lock is the operating system's (`flock`), so none is left behind by a process that was killed. The file stays.
+///
+/// # Errors
+/// [`LockError::Held`] if another process, or another place in this one, has it; [`LockError::Io`].
+pub fn lock_dir(dir: &Path) -> Result<DirLock, LockError> {
+    let failed = |source| LockError::Io { dir: dir.to_path_buf(), source };
+    fs::create_dir_all(dir).map_err(failed)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(dir.join("LOCK")).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(errno) if errno == rustix::io::Errno::WOULDBLOCK => {
+            return Err(LockError::Held { dir: dir.to_path_buf(), holder: holder(&mut file) });
+        }
+        Err(errno) => return Err(failed(errno.into())),
+    }
+    let mut sign = || {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "process {}", std::process::id())
+    };
+    // A courtesy to the next one who tries. On a full disk it fails, and the lock is as good without.
+    let _: io::Result<()> = sign();
+    Ok(DirLock { _file: file })
+}
+
+/// What the holder wrote about itself; it may just be about to.
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.take(64).read_to_string(&mut text);
+    match text.trim() {
+        "" => "another process".to_owned(),
+        _ if read.is_err() => "another process".to_owned(),
+        named => named.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_was_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = lock_dir(dir.path()).unwrap();
+        let LockError::Held { holder, .. } = lock_dir(dir.path()).unwrap_err() else {
+            panic!("locked twice")
+        };
+        assert_eq!(holder, format!("process {}", std::process::id()));
+        drop(first);
+        lock_dir(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_missing_folder_is_created() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("a/b");
+        let _lock = lock_dir(&below).unwrap();
+        assert!(below.join("LOCK").exists());
+    }
+}
