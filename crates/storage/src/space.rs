@@ -89,6 +89,10 @@ enum Job {
     Create,
 }
 
+/// Zeros are written in pieces of this size. Linux keeps what one call wrote together in one large folio of its page
+/// cache, and counts all of that as written again with every frame that is put into it.
+const MOST_ZEROS_BYTES: u64 = 16 << 10;
+
 impl Space {
     pub(crate) fn new(
         fs: Arc<dyn Fs>,
@@ -97,8 +101,8 @@ impl Space {
         spares: Vec<u64>,
     ) -> Self {
         let next_spare = spares.iter().max().map_or(1, |number| number + 1);
-        let zeros =
-            vec![0; usize::try_from(options.chunk_bytes).expect("a chunk fits into memory")];
+        let zeros_bytes = options.chunk_bytes.min(MOST_ZEROS_BYTES);
+        let zeros = vec![0; usize::try_from(zeros_bytes).expect("a few KiB fit into memory")];
         let state = State { found: spares.into(), next_spare, ..State::default() };
         Self {
             fs,
@@ -344,10 +348,10 @@ impl Space {
     fn fill(&self, file: &dyn File, from: u64, len: u64) -> io::Result<()> {
         let mut done = 0;
         while done < len {
-            let piece = (len - done).min(self.options.chunk_bytes);
-            let zeros = &self.zeros[..usize::try_from(piece).expect("no more than a chunk")];
+            let left = usize::try_from(len - done).unwrap_or(usize::MAX);
+            let zeros = &self.zeros[..left.min(self.zeros.len())];
             file.write_at(zeros, from + done)?;
-            done += piece;
+            done += zeros.len() as u64;
         }
         // Not to be retried: after a failed sync nobody knows which of the file's pages are lost, frames included.
         file.sync_data().map_err(|error| io::Error::other(SyncFailed(error)))
