@@ -161,6 +161,10 @@ struct Opened {
 
 const HINTS_DIR: &str = "hints";
 
+/// How far ahead of the wall clock a ceiling that was lost can have been: what the clock reserves at
+/// a time, if it was not ahead itself.
+const MOST_LOST_CEILING_MS: u64 = 1_000;
+
 /// Opens the files of a node and says what was found in them.
 fn open_files(
     config: &Config,
@@ -198,7 +202,12 @@ fn open_files(
     for (path, why) in &found.bad_snapshots {
         tracing::error!(path = %path.display(), %why, "a snapshot cannot be read");
     }
-    let ceiling = found.clock_ceiling.unwrap_or(Timestamp::ZERO);
+    let mut ceiling = found.clock_ceiling.unwrap_or(Timestamp::ZERO);
+    if !found.damages.is_empty() {
+        // A greater one may be among what was lost, but none was further ahead than this.
+        let ahead_ms = config.max_clock_skew_ms.min(MOST_LOST_CEILING_MS);
+        ceiling = ceiling.max(Timestamp::from_wall_ms(now().wall_ms + ahead_ms));
+    }
     let local = Local { store, hints: hint_log };
     Ok(Opened { lock, meta, local, hints, ceiling })
 }
