@@ -8,7 +8,7 @@ fn anti_entropy_only() -> Cluster {
 }
 
 #[test]
-fn a_replica_that_was_away_gets_everything_without_hints_and_without_a_read() {
+fn p2_a_replica_that_was_away_gets_everything_without_hints_and_without_a_read() {
     let mut cluster = anti_entropy_only();
     cluster.kill("n3");
     for i in 0..500 {
@@ -47,7 +47,7 @@ fn keys_that_are_not_text_reach_the_other_replicas_unharmed() {
 }
 
 #[test]
-fn two_values_under_one_version_end_as_one() {
+fn p2_two_values_under_one_version_end_as_one() {
     let cluster = anti_entropy_only();
     let ts = 1_700_000_000_000_u64 << 16;
     let offer = |id: &str, value: &str| {
@@ -70,7 +70,7 @@ fn two_values_under_one_version_end_as_one() {
 }
 
 #[test]
-fn a_tombstone_and_a_value_under_one_version_end_as_one() {
+fn p2_a_tombstone_and_a_value_under_one_version_end_as_one() {
     let cluster = anti_entropy_only();
     let ts = 1_700_000_000_000_u64 << 16;
     let record = |more: Value| {

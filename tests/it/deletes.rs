@@ -2,7 +2,7 @@ use quorate_tests::{Cluster, PATIENCE, eventually};
 use serde_json::json;
 
 #[test]
-fn what_was_deleted_while_a_replica_was_down_stays_deleted() {
+fn p3_what_was_deleted_while_a_replica_was_down_stays_deleted() {
     let mut cluster = Cluster::of(3).option("--anti-entropy-interval", "200ms").start();
     cluster.node("n1").put("cat", "meow").expect_status(204);
     eventually("n3 has it", PATIENCE, || cluster.node("n3").held_value("cat").is_some());

@@ -9,7 +9,7 @@ use std::{
 use quorate_tests::{Cluster, PATIENCE, eventually};
 
 #[test]
-fn every_acknowledged_write_survives_the_death_of_all_nodes_under_load() {
+fn p1_every_acknowledged_write_survives_the_death_of_all_nodes_under_load() {
     let mut cluster = Cluster::of(3).start();
     let (enough, acked) = (AtomicBool::new(false), AtomicUsize::new(0));
     let written = thread::scope(|scope| {
@@ -50,7 +50,7 @@ fn every_acknowledged_write_survives_the_death_of_all_nodes_under_load() {
 }
 
 #[test]
-fn a_log_that_ends_in_the_middle_of_a_record_does_not_stop_the_node() {
+fn p7_a_log_that_ends_in_the_middle_of_a_record_does_not_stop_the_node() {
     let mut cluster = Cluster::of(1).start();
     for i in 0..100 {
         cluster.node("n1").put(format!("key-{i}"), format!("value-{i}")).expect_status(204);
@@ -99,7 +99,7 @@ fn the_largest_value_survives_a_restart_and_a_larger_one_is_refused() {
 }
 
 #[test]
-fn a_clean_stop_loses_nothing_under_any_policy() {
+fn p1_a_clean_stop_loses_nothing_under_any_policy() {
     for sync in ["always", "50ms", "os"] {
         let mut cluster = Cluster::of(1).option("--sync", sync).start();
         for i in 0..50 {
@@ -114,7 +114,7 @@ fn a_clean_stop_loses_nothing_under_any_policy() {
 }
 
 #[test]
-fn snapshots_keep_everything_too() {
+fn p1_snapshots_keep_everything_too() {
     let mut cluster = Cluster::of(1).start();
     for i in 0..50 {
         cluster.node("n1").put(format!("key-{i}"), "before").expect_status(204);

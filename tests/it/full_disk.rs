@@ -40,7 +40,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_full_disk_refuses_writes_goes_on_reading_and_recovers_by_itself() {
+fn p8_a_full_disk_refuses_writes_goes_on_reading_and_recovers_by_itself() {
     let disk = match SmallDisk::mount(48) {
         Ok(disk) => disk,
         Err(reason) => {

@@ -19,7 +19,7 @@ fn targets(cluster: &Cluster, holder: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_killed_replica_gets_what_it_missed_within_five_seconds_of_its_return() {
+fn p9_a_killed_replica_gets_what_it_missed_within_five_seconds_of_its_return() {
     let mut cluster = hints_only().start();
     cluster.kill("n2");
     for i in 0..200 {
@@ -37,7 +37,7 @@ fn a_killed_replica_gets_what_it_missed_within_five_seconds_of_its_return() {
 }
 
 #[test]
-fn hints_survive_the_holder() {
+fn p9_hints_survive_the_holder() {
     let mut cluster = hints_only().start();
     cluster.kill("n2");
     for i in 0..20 {
@@ -53,7 +53,7 @@ fn hints_survive_the_holder() {
 }
 
 #[test]
-fn one_dead_target_does_not_hold_up_the_hints_for_another() {
+fn p9_one_dead_target_does_not_hold_up_the_hints_for_another() {
     let mut cluster = hints_only().field("w", 1).field("r", 1).start();
     cluster.kill("n2");
     cluster.kill("n3");
@@ -70,7 +70,7 @@ fn one_dead_target_does_not_hold_up_the_hints_for_another() {
 }
 
 #[test]
-fn a_replica_that_stands_still_costs_no_write_and_misses_none() {
+fn p9_a_replica_that_stands_still_costs_no_write_and_misses_none() {
     let cluster = hints_only().start();
     cluster.pause("n3");
     for i in 0..20 {

@@ -36,7 +36,7 @@ fn dawdle(cluster: &Cluster, start: &str) -> String {
 }
 
 #[test]
-fn those_who_send_too_slowly_are_cut_off() {
+fn p8_those_who_send_too_slowly_are_cut_off() {
     let cluster = Cluster::of(1).start();
     let host = cluster.node("n1").addr();
     thread::scope(|scope| {
@@ -64,7 +64,7 @@ fn a_body_that_ends_early_never_becomes_a_write() {
 }
 
 #[test]
-fn large_headers_and_foreign_hosts_are_refused() {
+fn p8_large_headers_and_foreign_hosts_are_refused() {
     let cluster = Cluster::of(1).start();
     let addr = cluster.node("n1").addr();
     let get = |headers: &str| {

@@ -60,7 +60,7 @@ fn each_key_ends_on_exactly_its_three_owners() {
 }
 
 #[test]
-fn with_two_owners_down_a_sloppy_quorum_writes_and_reads_and_a_strict_one_says_no() {
+fn p5_with_two_owners_down_a_sloppy_quorum_writes_and_reads_and_a_strict_one_says_no() {
     let mut cluster = five_nodes();
     let order = preference(&cluster, "cat");
     cluster.kill(&order[0]);
@@ -85,7 +85,7 @@ fn with_two_owners_down_a_sloppy_quorum_writes_and_reads_and_a_strict_one_says_n
 }
 
 #[test]
-fn a_read_that_cannot_know_never_says_that_there_is_nothing() {
+fn p5_a_read_that_cannot_know_never_says_that_there_is_nothing() {
     let mut cluster = Cluster::of(3).start();
     cluster.kill("n2");
     cluster.kill("n3");

@@ -25,3 +25,8 @@ pub use node::Node;
 pub use ports::free_ports;
 pub use program::{Finished, program, root, run, run_in};
 pub use wait::{PATIENCE, eventually, eventually_some, now, signal};
+
+/// The examples of the README, run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -82,7 +82,7 @@ fn a_replica_that_is_only_slow_gets_a_hint_though_the_quorum_was_met() {
 }
 
 #[test]
-fn a_delete_that_a_replica_missed_is_not_undone_by_it() {
+fn p3_a_delete_that_a_replica_missed_is_not_undone_by_it() {
     let mut world = World::new(3, NodeOptions::default());
     written(world.put(id(1), "cat", "meow", quorum(true)));
     world.run(Duration::from_millis(100));
@@ -114,7 +114,7 @@ fn without_hints_anti_entropy_fills_a_replica_that_was_away() {
 }
 
 #[test]
-fn records_that_tie_converge_on_one_of_them() {
+fn p10_records_that_tie_converge_on_one_of_them() {
     let mut world = World::new(3, NodeOptions::default());
     let version = written(world.put(id(1), "seed", "x", quorum(true))).version;
     for node in 1..=3 {
@@ -203,7 +203,7 @@ fn a_dead_target_holds_up_no_other() {
 }
 
 #[test]
-fn a_slow_clock_loses_no_acknowledged_write() {
+fn p4_a_slow_clock_loses_no_acknowledged_write() {
     let mut world = World::new(3, without_anti_entropy());
     world.set_clock(id(1), 5_000);
     world.set_clock(id(3), -5_000);
@@ -288,7 +288,7 @@ fn a_killed_node_starts_again_above_every_version_it_has_issued() {
 }
 
 #[test]
-fn an_atomic_write_goes_above_a_faster_clock_in_one_version() {
+fn p6_an_atomic_write_goes_above_a_faster_clock_in_one_version() {
     let mut world = World::new(3, without_anti_entropy());
     world.set_clock(id(1), 5_000);
     let put = |value: &'static str| Operation::Put(value.into());
@@ -302,7 +302,7 @@ fn an_atomic_write_goes_above_a_faster_clock_in_one_version() {
 }
 
 #[test]
-fn an_atomic_read_leaves_what_it_found_with_a_majority() {
+fn p6_an_atomic_read_leaves_what_it_found_with_a_majority() {
     let mut world = World::new(3, without_anti_entropy());
     let receipt = written(world.put(id(1), "cat", "meow", quorum(false)));
     world.run(Duration::from_millis(100));
