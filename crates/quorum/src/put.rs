@@ -175,8 +175,9 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
     /// Starts a write of `version` to the first `quorum.n()` nodes of a preference list; the rest
     /// are fallbacks, in the order to try them.
     ///
-    /// A replica that is `down` is replaced at once by the next fallback that is not. That steers
-    /// and no more: before a write fails for want of replicas, those that are down are asked too.
+    /// A replica that is `down` is replaced at once by the next fallback that is not; with none left
+    /// it is not asked, and the coordinator keeps its hint. That steers and no more: before a write
+    /// fails for want of replicas, those that are down are asked too.
     ///
     /// A node that has not answered after `patience` is stood in for, and may still answer. After
     /// `timeout` the client is answered, and after as long again every replica that is still silent
@@ -264,8 +265,10 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             for (seat, replica) in replicas.iter().enumerate() {
                 if !down(replica) {
                     put.ask(replica.clone(), seat, now);
-                } else if round != Round::Asking {
-                    put.ask_stand_in(seat, now);
+                } else if round != Round::Asking
+                    && let Some(fallback) = put.fallbacks.pop_front()
+                {
+                    put.ask(fallback, seat, now);
                 }
             }
         }

@@ -498,6 +498,23 @@ fn a_replica_that_is_too_far_ahead_does_not_fail_a_write_that_the_others_store()
 }
 
 #[test]
+fn a_replica_that_is_down_gets_its_hint_as_soon_as_another_has_stored_the_record() {
+    let mut case = Case::new(&["a", "b", "c"], &["c"], 2, false);
+    assert_eq!(case.actions(), [send("a", First), send("b", First), case.timer(TIMEOUT)]);
+    assert_eq!(case.on(stored("a")), [keep("c")]);
+    assert_eq!(case.on(stored("b")), [receipt(&["a", "b"], &[])]);
+    assert_eq!(case.on(kept("c")), []);
+    assert!(case.put.is_done());
+}
+
+#[test]
+fn a_replica_that_is_down_is_asked_all_the_same_where_the_others_are_too_few() {
+    let mut case = Case::new(&["a", "b", "c"], &["c"], 3, false);
+    let sends = [send("a", First), send("b", First), send("c", First), case.timer(TIMEOUT)];
+    assert_eq!(case.actions(), sends);
+}
+
+#[test]
 fn a_new_version_after_the_deadline_comes_too_late() {
     let mut case = Case::sent(&["a", "b", "c"], &[], 2, false);
     case.on(superseded("a", 30));
