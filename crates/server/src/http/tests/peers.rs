@@ -164,7 +164,7 @@ async fn probes_and_pages_are_answered() {
 
     let reply = server.call("GET /metrics", "", "").await;
     assert_eq!(&reply.body[..], b"quorate_keys 3\n");
-    assert!(reply.header("content-type").starts_with("text/plain; version=0.0.4"));
+    assert!(reply.header("content-type").starts_with("application/openmetrics-text"));
     for (path, page) in [
         ("/debug/hints", "Hints"),
         ("/debug/ae", "AntiEntropy"),
