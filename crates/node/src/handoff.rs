@@ -25,9 +25,12 @@ pub(crate) enum HintWaiter {
     Kept { write: u64, replica: NodeId, round: Round },
 }
 
-pub(crate) fn book(options: &NodeOptions, hints: Vec<Hint>, now: Now) -> HintBook {
+pub(crate) fn book(own: NodeId, options: &NodeOptions, hints: Vec<Hint>, now: Now) -> HintBook {
     let limits = HintOptions { max_bytes: options.hint_max_bytes, ttl: options.hint_ttl };
     let mut book = HintBook::new(limits);
+    // A coordinator whose own store was late or full keeps a hint for itself like for any other
+    // replica, and nobody else tells that this one can be reached.
+    book.target_up(own, now.instant);
     book.restore(hints, now.instant, now.wall_ms);
     book
 }

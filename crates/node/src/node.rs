@@ -100,7 +100,7 @@ impl Node {
             clock: HybridClock::new(writer, ceiling, options.max_clock_skew_ms),
             membership: Membership::new(peers, options.membership, now.instant),
             peers: BTreeMap::new(),
-            hints: handoff::book(&options, hints, now),
+            hints: handoff::book(id, &options, hints, now),
             hint_waiters: BTreeMap::new(),
             hedge: HedgePolicy::new(),
             reconcile: Reconcile::new(id, &ring, &options, now.instant),

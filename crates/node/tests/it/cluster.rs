@@ -67,6 +67,19 @@ fn with_as_many_nodes_as_replicas_the_coordinator_keeps_the_hints() {
 }
 
 #[test]
+fn p9_a_coordinator_that_missed_its_own_write_hands_it_to_itself() {
+    let mut world = World::new(3, without_anti_entropy());
+    world.fill_store(id(1), true);
+    written(world.put(id(1), "cat", "meow", quorum(true)));
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.node(id(1)).hints().stats(0).count, 1);
+    world.fill_store(id(1), false);
+    world.run(Duration::from_secs(40));
+    assert!(world.held(id(1), &key("cat")).is_some());
+    assert_eq!(world.node(id(1)).hints().stats(0).count, 0);
+}
+
+#[test]
 fn a_replica_that_is_only_slow_gets_a_hint_though_the_quorum_was_met() {
     let mut world = World::new(3, without_anti_entropy());
     world.cut(id(3));

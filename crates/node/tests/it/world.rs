@@ -42,6 +42,8 @@ struct Disk {
     hints: BTreeMap<(NodeId, Key), Hint>,
     ceiling: Option<Timestamp>,
     full: bool,
+    /// There is room for hints only.
+    store_full: bool,
 }
 
 pub(crate) fn id(number: usize) -> NodeId {
@@ -111,6 +113,10 @@ impl World {
 
     pub(crate) fn fill_disk(&mut self, node: NodeId, full: bool) {
         self.machine(node).disk.full = full;
+    }
+
+    pub(crate) fn fill_store(&mut self, node: NodeId, full: bool) {
+        self.machine(node).disk.store_full = full;
     }
 
     pub(crate) fn set_clock(&mut self, node: NodeId, offset_ms: i64) {
@@ -310,7 +316,7 @@ impl World {
 impl Disk {
     fn submit(&mut self, request: StoreRequest) -> StoreReply {
         match request {
-            StoreRequest::Apply { .. } if self.full => {
+            StoreRequest::Apply { .. } if self.full || self.store_full => {
                 StoreReply::Applied(PutOutcome::Refused(Refusal::DiskFull))
             }
             StoreRequest::ReserveClock { .. } | StoreRequest::PersistHint { .. } if self.full => {
