@@ -21,6 +21,8 @@ const RECORD: [u8; 100] = [0x5a; 100];
 const WRITERS: [usize; 3] = [1, 16, 64];
 const IN_FLIGHT: [u64; 2] = [64, 512];
 const ROUNDS: usize = 7;
+/// More, because one thread and the writer hand over to each other, which other work on the machine disturbs most.
+const IN_FLIGHT_ROUNDS: usize = 21;
 const ROUND: Duration = Duration::from_millis(200);
 const REPLAYED: u64 = 2_000_000;
 const PEER_REPLAYED: u64 = 20_000;
@@ -128,7 +130,10 @@ impl Ours {
 }
 
 fn print_synced() {
-    println!("\nSynced records of {} bytes; medians of {ROUNDS} rounds of {ROUND:?}", RECORD.len());
+    println!(
+        "\nSynced records of {} bytes; medians of {ROUNDS} to {IN_FLIGHT_ROUNDS} rounds of {ROUND:?}",
+        RECORD.len()
+    );
     println!(
         "(bare: one thread that writes 128 bytes to prepared blocks and syncs them, again and again)\n"
     );
@@ -157,7 +162,7 @@ fn print_synced() {
         row(&format!("{writers} blocking"), &rounds, true);
     }
     for in_flight in IN_FLIGHT {
-        let rounds: Vec<[f64; 5]> = (0..ROUNDS)
+        let rounds: Vec<[f64; 5]> = (0..IN_FLIGHT_ROUNDS)
             .map(|_| {
                 let before = probe.run();
                 let (records, syncs) = ours.in_flight(in_flight);

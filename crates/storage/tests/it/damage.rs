@@ -8,22 +8,22 @@ use quorate_storage::fault::FaultFs;
 
 use crate::scene::{DIR, Opened, append, genuine, open, payload, segments, small, submit};
 
-/// 120 frames over three segments, synced in batches of one to four, with all files closed.
+/// 105 frames over three segments, synced in batches of one to four, with all files closed.
 fn written() -> (FaultFs, u64) {
     let fs = FaultFs::new();
     let Opened { log, .. } = open(&fs, &small());
     let mut next = 1;
-    while next <= 120 {
-        let batch = next..(next + 1 + next % 4).min(121);
+    while next <= 105 {
+        let batch = next..(next + 1 + next % 4).min(106);
         next = batch.end;
         submit(&log, batch);
         log.turn(std::time::Duration::ZERO);
     }
-    assert_eq!(log.durable_seq(), 120);
+    assert_eq!(log.durable_seq(), 105);
     drop(log);
     let total: usize = segments(&fs).iter().map(|path| fs.contents(path).unwrap().len()).sum();
     assert!(segments(&fs).len() == 3 && total >= 16 << 10);
-    (fs, 120)
+    (fs, 105)
 }
 
 /// Checks what came back after damage to a log whose frames up to `last` were synced.
@@ -116,12 +116,7 @@ fn no_flipped_bit_is_served_or_hides_a_synced_frame() {
         for_each(len * 8, |bit| {
             let fs = fs.fork();
             fs.tamper(&path, |bytes| bytes[bit / 8] ^= 1 << (bit % 8)).unwrap();
-            if bit % 61 == 0 {
-                survives(&fs, last);
-            } else {
-                let Opened { found, frames, .. } = open(&fs, &small());
-                accounted_for(&found, &genuine(&frames), last);
-            }
+            survives(&fs, last);
         });
     }
 }

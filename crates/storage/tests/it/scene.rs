@@ -13,7 +13,7 @@ pub(crate) fn small() -> LogOptions {
     LogOptions {
         sync: SyncPolicy::Always,
         drive: Drive::Manual,
-        segment_bytes: 8192,
+        segment_bytes: 5632,
         max_payload_bytes: 4096,
         queue_bytes: 64 << 10,
         prepare_ahead_bytes: 1024,
@@ -62,7 +62,7 @@ pub(crate) fn payload(seq: u64) -> Vec<u8> {
 }
 
 fn make_payload(seq: u64) -> Vec<u8> {
-    let len = 8 + (seq * 37 % 256);
+    let len = 8 + (seq * 37 % 200);
     (0..len)
         .map(|at| u8::try_from((seq * 131 + at * 7) % 251).unwrap())
         .chain(seq.to_le_bytes())
