@@ -1,0 +1,104 @@
+//! The `quorate-sim` program: simulated clusters by the thousand.
+
+mod args;
+mod campaign;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use anyhow::Result;
+use clap::Parser;
+use quorate_simulator::{Report, Scenario, shrink};
+
+use args::{Cli, Command, What};
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("quorate-sim: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Does it, and says whether every promise was kept.
+fn dispatch(command: Command) -> Result<bool> {
+    match command {
+        Command::Run { seeds, jobs, what } => {
+            let progress = std::io::stderr().is_terminal();
+            Ok(campaign::run(seeds, jobs.get().into(), &what, progress))
+        }
+        Command::Replay { seed, what, changes, brief } => {
+            let scenario = changes.apply(Scenario::draw(seed, &what.profile));
+            let report = what.run(&scenario, !brief);
+            report.log.iter().for_each(|line| println!("{line}"));
+            show(&report);
+            Ok(report.is_ok())
+        }
+        Command::Shrink { seed, what } => {
+            let scenario = Scenario::draw(seed, &what.profile);
+            if what.run(&scenario, false).is_ok() {
+                println!("seed {seed} breaks no promise");
+                return Ok(true);
+            }
+            let small = shrink(&scenario, |it| !what.run(it, false).is_ok());
+            show(&what.run(&small, false));
+            let options = args::Changes::between(&scenario, &small);
+            println!("repeat it with: {}{options}", what.command("replay", seed));
+            Ok(false)
+        }
+        Command::Profiles => {
+            for profile in quorate_simulator::Profile::all() {
+                println!("{:10} {}", profile.name, profile.about);
+            }
+            Ok(true)
+        }
+        Command::Bugs => {
+            println!("no bugs are planted in this build");
+            Ok(true)
+        }
+    }
+}
+
+/// Prints what became of one run.
+fn show(report: &Report) {
+    let Scenario { nodes, owners, quorum, clients, operations, keys, .. } = &report.scenario;
+    let (r, w) = (quorum.r(), quorum.w());
+    println!(
+        "{nodes} nodes, n={owners} r={r} w={w}, {clients} clients, {operations} requests on {keys} keys"
+    );
+    let faults = report.scenario.faults.iter();
+    let faults: Vec<String> =
+        faults.map(|(fault, number)| format!("{fault} {number:.3}")).collect();
+    println!("faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") });
+    println!(
+        "{} succeeded, {} failed, {:.1} virtual seconds, {} events, trace {:016x}",
+        report.told.succeeded,
+        report.told.failed,
+        report.took.as_secs_f64(),
+        report.events,
+        report.hash
+    );
+    for table in &report.tables {
+        println!("\n{table}");
+    }
+    for violation in &report.violations {
+        println!("BROKEN: {violation}");
+    }
+}
+
+impl What {
+    fn run(&self, scenario: &Scenario, with_log: bool) -> Report {
+        match self.liveness {
+            true => quorate_simulator::run_liveness(scenario, with_log),
+            false => quorate_simulator::run(scenario, with_log),
+        }
+    }
+
+    /// The command that does this to a seed.
+    fn command(&self, verb: &str, seed: u64) -> String {
+        let liveness = if self.liveness { " --liveness" } else { "" };
+        format!("quorate-sim {verb} {seed} --profile {}{liveness}", self.profile.name)
+    }
+}

@@ -1,0 +1,76 @@
+//! One machine of the cluster: files, clock, and the process that runs on it or does not.
+
+use std::collections::BTreeMap;
+
+use quorate_record::{Key, NodeId, Version};
+use quorate_storage::fault::{Crash, FaultFs};
+
+use crate::{clock::WallClock, process::Process};
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It is killed; what it had written stays, synced or not.
+    Process,
+    /// The power fails; of what was not synced this much stays.
+    Power(Crash),
+}
+
+pub(crate) struct Machine {
+    pub(crate) id: NodeId,
+    pub(crate) fs: FaultFs,
+    pub(crate) clock: WallClock,
+    pub(crate) process: Option<Box<Process>>,
+    /// Counts the processes that ran here.
+    pub(crate) life: u64,
+    /// Until when it does nothing at all.
+    pub(crate) paused_until_us: u64,
+    /// How many times longer than usual everything takes.
+    pub(crate) slowness: u32,
+    /// Ends the process when so many more of its node's actions have been carried out.
+    pub(crate) ends_after_actions: Option<(u32, Loss)>,
+    /// Cuts the power when so many more operations of its files have been done in turns of its logs.
+    pub(crate) power_fails_after_operations: Option<(u64, Crash)>,
+    /// The versions that this replica has answered for: it must never hold less.
+    pub(crate) answered_for: BTreeMap<Key, Version>,
+    /// The keys of records on their way to the store, by the id of the request.
+    pub(crate) applying: BTreeMap<u64, Key>,
+    /// Whether its files were damaged behind its back: it may have lost anything.
+    pub(crate) damaged: bool,
+}
+
+impl Machine {
+    pub(crate) fn new(id: NodeId) -> Self {
+        Self {
+            id,
+            fs: FaultFs::new(),
+            clock: WallClock::default(),
+            process: None,
+            life: 0,
+            paused_until_us: 0,
+            slowness: 1,
+            ends_after_actions: None,
+            power_fails_after_operations: None,
+            answered_for: BTreeMap::new(),
+            applying: BTreeMap::new(),
+            damaged: false,
+        }
+    }
+
+    /// Ends the process and leaves the files as the next one finds them.
+    pub(crate) fn end(&mut self, loss: Loss) {
+        let fs = match loss {
+            Loss::Process => self.fs.fork(),
+            Loss::Power(crash) => self.fs.crash(crash),
+        };
+        fs.set_fault(None);
+        // Only now: a log that is dropped writes what it has queued, to the files that are given up here.
+        self.process = None;
+        self.fs = fs;
+        self.life += 1;
+        self.paused_until_us = 0;
+        self.ends_after_actions = None;
+        self.power_fails_after_operations = None;
+        self.applying.clear();
+    }
+}

@@ -1,0 +1,441 @@
+//! Brings the faults of a scenario over a world.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use quorate_storage::fault::{self, Crash, FaultKind};
+
+use crate::{Fault, Loss, NetworkOptions, Random, Scenario, World, name, network::micros};
+
+/// Something that the nemesis has planned.
+#[derive(Clone, Debug)]
+pub(crate) enum Plan {
+    /// A fault happens, and again after a while.
+    Strike(Fault),
+    /// A partition ends.
+    Join(Vec<(usize, usize)>),
+    /// A link goes or comes, and so many more times.
+    Flap { from: usize, to: usize, cut: bool, times: u32 },
+    /// A node that went down is started.
+    Start { node: usize },
+    /// A machine is as fast as ever.
+    Hurry { node: usize },
+    /// A clock goes on.
+    Thaw { node: usize },
+    /// There is space on a disk again.
+    Empty { node: usize },
+    /// Somebody looks after a node: snapshots are made, and nodes with a failed log restarted.
+    KeepHouse { node: usize },
+}
+
+/// What it has done and is going to do.
+pub(crate) struct Nemesis {
+    faults: BTreeMap<Fault, f64>,
+    random: Random,
+    clocks: Random,
+    agenda: BTreeMap<(u64, u64), Plan>,
+    planned: u64,
+    /// The only node whose files rot: what another one acknowledged is then still somewhere.
+    victim: usize,
+    /// Whose disk is full, and whose next operations may fail: these need not be able to start.
+    full: BTreeSet<usize>,
+    failing: BTreeSet<usize>,
+    pub(crate) max_ahead_us: i64,
+}
+
+/// How far a clock may be off, either way, whatever happens to it.
+const MAX_OFFSET_US: i64 = 10_000_000;
+
+impl Nemesis {
+    pub(crate) fn new(scenario: &Scenario, world: &mut World) -> Self {
+        let mut random = Random::stream(scenario.seed, "process");
+        let victim = random.index(scenario.nodes);
+        let mut nemesis = Self {
+            faults: scenario.faults.clone(),
+            random,
+            clocks: Random::stream(scenario.seed, "clock"),
+            agenda: BTreeMap::new(),
+            planned: 0,
+            victim,
+            full: BTreeSet::new(),
+            failing: BTreeSet::new(),
+            max_ahead_us: 0,
+        };
+        for node in 0..world.nodes() {
+            nemesis.set_up_clock(node, world);
+            nemesis.plan(world.now_us() + 500_000, Plan::KeepHouse { node });
+        }
+        for &fault in Fault::ALL {
+            if nemesis.of(fault) > 0.0 && strikes(fault) {
+                nemesis.plan_strike(fault, world.now_us());
+            }
+        }
+        nemesis
+    }
+
+    /// When it acts next.
+    pub(crate) fn next_us(&self) -> Option<u64> {
+        self.agenda.first_key_value().map(|(&(at_us, _), _)| at_us)
+    }
+
+    /// Does what is due.
+    pub(crate) fn act(&mut self, world: &mut World) {
+        let now_us = world.now_us();
+        while let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= now_us) {
+            let plan = entry.remove();
+            self.carry_out(plan, world);
+        }
+    }
+
+    /// Ends all faults: every node is started anew, reaches all others, and has a disk that works; the clocks agree
+    /// again, on a time that is behind no version ever issued.
+    pub(crate) fn heal(&mut self, world: &mut World) {
+        let all: Vec<usize> = (0..world.nodes()).collect();
+        for &node in &all {
+            world.end(node, Loss::Process);
+        }
+        self.heal_core(world, &all);
+    }
+
+    /// Ends all faults of some nodes and of the ways between any. Those that do not run are started.
+    pub(crate) fn heal_core(&mut self, world: &mut World, core: &[usize]) {
+        self.agenda.clear();
+        self.faults.clear();
+        *world.network() = NetworkOptions::default();
+        world.join_all();
+        world.mend_machines();
+        // A restart may issue versions up to a second ahead of its clock, and then another.
+        const MARGIN_US: i64 = 10_000_000;
+        for &node in core {
+            world.set_clock_ahead(node, self.max_ahead_us + MARGIN_US);
+            if world.is_poisoned(node) {
+                world.end(node, Loss::Process);
+            }
+            if let Err(error) = world.start(node) {
+                world.breaks(format!("{} cannot start although all is well: {error}", name(node)));
+            }
+        }
+    }
+
+    fn of(&self, fault: Fault) -> f64 {
+        self.faults.get(&fault).copied().unwrap_or(0.0)
+    }
+
+    fn plan(&mut self, at_us: u64, plan: Plan) {
+        self.planned += 1;
+        self.agenda.insert((at_us, self.planned), plan);
+    }
+
+    fn plan_in(&mut self, span: Duration, plan: Plan, world: &World) {
+        self.plan(world.now_us() + micros(span), plan);
+    }
+
+    fn plan_strike(&mut self, fault: Fault, now_us: u64) {
+        let mean = Duration::from_secs_f64(60.0 / self.of(fault));
+        let wait = self.random.span(mean);
+        self.plan(now_us + micros(wait), Plan::Strike(fault));
+    }
+
+    fn carry_out(&mut self, plan: Plan, world: &mut World) {
+        match plan {
+            Plan::Strike(fault) => {
+                self.strike(fault, world);
+                self.plan_strike(fault, world.now_us());
+            }
+            Plan::Join(cuts) => cuts.into_iter().for_each(|(from, to)| world.join(from, to)),
+            Plan::Flap { from, to, cut, times } => {
+                if cut {
+                    world.cut(from, to)
+                } else {
+                    world.join(from, to)
+                }
+                if times > 0 {
+                    let wait = self.random.between(ms(100), ms(1_500));
+                    let next = Plan::Flap { from, to, cut: !cut, times: times - 1 };
+                    self.plan_in(wait, next, world);
+                }
+            }
+            Plan::Start { node } => self.start(node, world),
+            Plan::Hurry { node } => world.slow_down(node, 1),
+            Plan::Thaw { node } => {
+                world.drift_clock(node, 0);
+                self.keep_clock_in_range(node, world);
+            }
+            Plan::Empty { node } => {
+                world.files(node).set_capacity(None);
+                self.full.remove(&node);
+            }
+            Plan::KeepHouse { node } => self.keep_house(node, world),
+        }
+    }
+
+    fn strike(&mut self, fault: Fault, world: &mut World) {
+        let nodes = world.nodes();
+        let node = self.random.index(nodes);
+        match fault {
+            Fault::Isolate => {
+                let others = (0..nodes).filter(|&other| other != node);
+                self.part(others.flat_map(|other| [(node, other), (other, node)]).collect(), world);
+            }
+            Fault::Halves => {
+                let (here, there) = self.halves(nodes);
+                self.part(between(&here, &there), world);
+            }
+            Fault::Bridge => {
+                let (mut here, there) = self.halves(nodes);
+                here.pop();
+                self.part(between(&here, &there), world);
+            }
+            Fault::OneWay => {
+                let other = (node + 1 + self.random.index(nodes - 1)) % nodes;
+                self.part(vec![(node, other)], world);
+                if world.node(node).is_some_and(|node| node.hints().stats(0).count > 0) {
+                    world.coverage().count("state: one-way partition with hints to hand over");
+                }
+            }
+            Fault::Flapping => {
+                let to = (node + 1 + self.random.index(nodes - 1)) % nodes;
+                self.plan_in(ms(0), Plan::Flap { from: node, to, cut: true, times: 19 }, world);
+            }
+            Fault::Kill => self.down(node, Loss::Process, world),
+            Fault::PowerLoss => {
+                let crash = self.crash();
+                self.down(node, Loss::Power(crash), world);
+            }
+            Fault::CrashInActions => {
+                let actions = u32::try_from(self.random.below(40)).expect("below 40");
+                let loss = match self.random.chance(0.5) {
+                    true => Loss::Process,
+                    false => Loss::Power(self.crash()),
+                };
+                world.end_after_actions(node, actions, loss);
+                self.plan_restart(node, world);
+            }
+            Fault::CrashInTurn => {
+                let (operations, crash) = (self.random.below(12), self.crash());
+                world.power_fails_in_turn(node, operations, crash);
+                self.plan_restart(node, world);
+            }
+            Fault::AllDown => {
+                for node in 0..nodes {
+                    let crash = self.crash();
+                    self.down(node, Loss::Power(crash), world);
+                }
+            }
+            Fault::Pause => {
+                let longest = *self.random.pick(&[500, 3_000, 10_000]);
+                let span = self.random.between(ms(100), ms(longest));
+                world.pause(node, span);
+            }
+            Fault::Slow => {
+                let times = u32::try_from(self.random.within(2..=100)).expect("at most 100");
+                world.slow_down(node, times);
+                let wait = self.random.span(ms(4_000));
+                self.plan_in(wait, Plan::Hurry { node }, world);
+            }
+            Fault::Step => {
+                let by_us = self.either_way(5_000_000);
+                world.step_clock(node, by_us);
+                self.keep_clock_in_range(node, world);
+            }
+            Fault::Freeze => {
+                world.drift_clock(node, -1_000_000);
+                let wait = self.clocks.between(ms(200), ms(5_000));
+                self.plan_in(wait, Plan::Thaw { node }, world);
+            }
+            Fault::IoError => {
+                let files = world.files(node);
+                let at = files.operations() + self.random.below(10);
+                let kind =
+                    *self.random.pick(&[FaultKind::Io, FaultKind::Io, FaultKind::ShortWrite]);
+                let seed = self.random.number();
+                files.set_fault(Some(fault::Fault { at, kind, sticky: false, seed }));
+                self.failing.insert(node);
+            }
+            Fault::DiskFull => {
+                self.full.insert(node);
+                let files = world.files(node);
+                files.set_capacity(Some(files.used_bytes()));
+                let wait = self.random.between(ms(200), ms(5_000));
+                self.plan_in(wait, Plan::Empty { node }, world);
+            }
+            Fault::BitRot => {
+                if !world.is_running(self.victim) {
+                    self.rot(world);
+                } else {
+                    return;
+                }
+            }
+            _ => unreachable!("{fault} does not strike"),
+        }
+        world.coverage().count(fault.name());
+    }
+
+    fn part(&mut self, cuts: Vec<(usize, usize)>, world: &mut World) {
+        for &(from, to) in &cuts {
+            world.cut(from, to);
+        }
+        let span = self.random.span(ms(3_000)).clamp(ms(100), ms(15_000));
+        self.plan_in(span, Plan::Join(cuts), world);
+    }
+
+    fn halves(&mut self, nodes: usize) -> (Vec<usize>, Vec<usize>) {
+        let mut all: Vec<usize> = (0..nodes).collect();
+        self.random.shuffle(&mut all);
+        let there = all.split_off(1 + self.random.index(nodes - 1));
+        (all, there)
+    }
+
+    fn crash(&mut self) -> Crash {
+        match self.random.below(6) {
+            0 => Crash::Nothing,
+            1 => Crash::Everything,
+            2 => Crash::Prefix(self.random.below(6)),
+            _ => Crash::Random(self.random.number()),
+        }
+    }
+
+    fn down(&mut self, node: usize, loss: Loss, world: &mut World) {
+        world.end(node, loss);
+        self.plan_restart(node, world);
+    }
+
+    fn plan_restart(&mut self, node: usize, world: &World) {
+        let longest = *self.random.pick(&[100, 1_000, 6_000]);
+        let wait = self.random.between(ms(20), ms(longest));
+        self.plan_in(wait, Plan::Start { node }, world);
+    }
+
+    fn start(&mut self, node: usize, world: &mut World) {
+        if world.is_running(node) {
+            return;
+        }
+        let (in_recovery, back) =
+            (self.of(Fault::CrashInRecovery), self.of(Fault::BackOverRestart));
+        if self.clocks.chance(back) {
+            let back_us = -self.either_way(8_000_000).abs();
+            world.step_clock(node, back_us);
+            self.keep_clock_in_range(node, world);
+            world.coverage().count(Fault::BackOverRestart.name());
+        }
+        if world.files(node).contents("/data/meta".as_ref()).is_ok() {
+            world.coverage().count("state: restart");
+        }
+        let error_at_start = self.random.chance(self.of(Fault::StartError));
+        let started = if self.random.chance(in_recovery) {
+            let (operations, crash) = (self.random.below(60), self.crash());
+            world.start_with_power_failing(node, operations, crash).map(|failed| !failed)
+        } else {
+            if error_at_start {
+                let files = world.files(node);
+                let at = files.operations() + self.random.below(60);
+                let (kind, seed) = (FaultKind::Io, self.random.number());
+                files.set_fault(Some(fault::Fault { at, kind, sticky: false, seed }));
+                world.coverage().count(Fault::StartError.name());
+            }
+            world.start(node).map(|()| true)
+        };
+        let failing = self.failing.remove(&node);
+        match started {
+            Ok(true) => world.files(node).set_fault(None),
+            Ok(false) => self.plan_restart(node, world),
+            Err(error) => {
+                world.remark(|| format!("{} cannot start: {error}", name(node)));
+                world.coverage().count("state: start failed");
+                if !(error_at_start || self.full.contains(&node) || failing) {
+                    world.breaks(format!("{} cannot start: {error}", name(node)));
+                }
+                world.files(node).set_fault(None);
+                self.plan_restart(node, world);
+            }
+        }
+    }
+
+    fn keep_house(&mut self, node: usize, world: &mut World) {
+        if world.is_poisoned(node) {
+            world.coverage().count("state: log failed");
+            let loss = match self.random.chance(0.7) {
+                true => Loss::Process,
+                false => Loss::Power(self.crash()),
+            };
+            self.down(node, loss, world);
+        } else {
+            let snapshot = self.random.chance(0.02);
+            world.keep_house(node, snapshot);
+        }
+        let wait = self.random.between(ms(300), ms(1_500));
+        self.plan_in(wait, Plan::KeepHouse { node }, world);
+    }
+
+    fn rot(&mut self, world: &mut World) {
+        let files = world.files(self.victim).clone();
+        let place = self.random.number();
+        if crate::rot::flip_a_byte(&files, place) {
+            world.note_damage(self.victim);
+        }
+    }
+
+    fn set_up_clock(&mut self, node: usize, world: &mut World) {
+        let offset_us = crate::scenario::truncated(self.of(Fault::Offset) * 1e3);
+        let drift_ppm = crate::scenario::truncated(self.of(Fault::Drift));
+        if offset_us > 0 {
+            let ahead_us = self.either_way(offset_us);
+            world.set_clock_ahead(node, ahead_us);
+            world.coverage().count(Fault::Offset.name());
+            if ahead_us.abs() > 8_000_000 {
+                world.coverage().count("state: clock off by more than 8 s");
+            }
+        }
+        if drift_ppm > 0 {
+            let ppm = self.either_way(drift_ppm);
+            world.drift_clock(node, ppm);
+            world.coverage().count(Fault::Drift.name());
+        }
+        self.keep_clock_in_range(node, world);
+    }
+
+    fn keep_clock_in_range(&mut self, node: usize, world: &mut World) {
+        let ahead_us = world.clock_ahead_us(node).clamp(-MAX_OFFSET_US, MAX_OFFSET_US);
+        if ahead_us != world.clock_ahead_us(node) {
+            world.set_clock_ahead(node, ahead_us);
+        }
+        self.max_ahead_us = self.max_ahead_us.max(ahead_us);
+    }
+
+    fn either_way(&mut self, most: i64) -> i64 {
+        let width = most.unsigned_abs() * 2 + 1;
+        self.clocks.below(width).cast_signed() - most
+    }
+}
+
+/// Whether it happens at a moment of its own, so many times a minute.
+fn strikes(fault: Fault) -> bool {
+    use Fault::*;
+    !matches!(
+        fault,
+        Delay
+            | Loss
+            | Duplication
+            | Corruption
+            | Reordering
+            | Spike
+            | Reset
+            | CrashInRecovery
+            | Offset
+            | Drift
+            | BackOverRestart
+            | StartError
+            | SlowDisk
+            | Cancel
+    )
+}
+
+fn between(here: &[usize], there: &[usize]) -> Vec<(usize, usize)> {
+    here.iter().flat_map(|&a| there.iter().flat_map(move |&b| [(a, b), (b, a)])).collect()
+}
+
+fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}

@@ -1,0 +1,285 @@
+//! What may go wrong in a run, and how much of it: pure data.
+
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive};
+
+/// A part of the world that can fail. A run switches each of them on or off as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// Messages.
+    Network,
+    /// Who can reach whom.
+    Partition,
+    /// Processes and machines.
+    Process,
+    /// Wall clocks.
+    Clock,
+    /// Files.
+    Disk,
+    /// Whoever asks.
+    Client,
+}
+
+macro_rules! faults {
+    ($($(#[doc = $doc:literal])+ $variant:ident, $family:ident, $name:literal;)+) => {
+        /// A kind of fault. Its doc says what its number means.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The part of the world that fails.
+            #[must_use]
+            pub const fn family(self) -> Family {
+                match self { $(Self::$variant => Family::$family,)+ }
+            }
+
+            /// A short name; the one that coverage is counted by.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => concat!("fault: ", $name),)+ }
+            }
+        }
+    };
+}
+
+faults! {
+    /// The mean time that a message takes, in milliseconds.
+    Delay, Network, "messages slow";
+    /// The chance that a message is lost.
+    Loss, Network, "message lost";
+    /// The chance that a message comes twice.
+    Duplication, Network, "message doubled";
+    /// The chance that a bit of a message is flipped.
+    Corruption, Network, "message corrupted";
+    /// The chance that a message overtakes others.
+    Reordering, Network, "messages reordered";
+    /// The chance that a message takes up to 10 seconds.
+    Spike, Network, "message very late";
+    /// The chance that a connection is reset between a request and its answer.
+    Reset, Network, "connection reset";
+
+    /// Times a minute that one node is cut off from all others.
+    Isolate, Partition, "one node isolated";
+    /// Times a minute that the cluster falls in two.
+    Halves, Partition, "cluster in two halves";
+    /// Times a minute that two halves only have one node in common.
+    Bridge, Partition, "bridge partition";
+    /// Times a minute that some node cannot reach some other, which can reach it.
+    OneWay, Partition, "one-way partition";
+    /// Times a minute that some link comes and goes, ten times within seconds.
+    Flapping, Partition, "flapping link";
+
+    /// Times a minute that a process is killed.
+    Kill, Process, "process killed";
+    /// Times a minute that a machine loses power, and with it any part of what was not synced.
+    PowerLoss, Process, "power lost";
+    /// Times a minute that a process ends between two actions of its node.
+    CrashInActions, Process, "process killed between two actions";
+    /// Times a minute that power fails between two operations of a log's turn.
+    CrashInTurn, Process, "power lost within a turn";
+    /// The chance that power fails while a node starts; it may again when it is tried again.
+    CrashInRecovery, Process, "power lost during recovery";
+    /// Times a minute that power fails everywhere at once.
+    AllDown, Process, "all nodes down at once";
+    /// Times a minute that a process stands still for up to 10 seconds.
+    Pause, Process, "process paused";
+    /// Times a minute that a machine becomes 2 to 100 times slower.
+    Slow, Process, "machine slow";
+
+    /// How far clocks are off at the start, at most, in milliseconds either way.
+    Offset, Clock, "clock offset";
+    /// How much too fast or slow clocks run, at most, in parts per million.
+    Drift, Clock, "clock drift";
+    /// Times a minute that a clock steps by up to 5 seconds either way, but never out of ±10 seconds.
+    Step, Clock, "clock step";
+    /// Times a minute that a clock stands still for some seconds.
+    Freeze, Clock, "clock frozen";
+    /// The chance that a clock goes back by seconds while its node is down.
+    BackOverRestart, Clock, "clock back over a restart";
+
+    /// Times a minute that one of the next operations of a machine's files fails.
+    IoError, Disk, "disk error";
+    /// The chance that one of the operations of a node's start fails.
+    StartError, Disk, "disk error at start";
+    /// Times a minute that a disk is full, for some seconds.
+    DiskFull, Disk, "disk full";
+    /// The chance that a write and sync takes up to 5 seconds.
+    SlowDisk, Disk, "slow disk";
+    /// Times a minute that a byte of one victim's log changes on disk, while it is down. What it had acknowledged
+    /// may be lost with it: a run with this claims less.
+    BitRot, Disk, "bit rot";
+
+    /// The chance that a client goes away without waiting for the answer.
+    Cancel, Client, "client gone";
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name().trim_start_matches("fault: "))
+    }
+}
+
+/// From which runs are drawn.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// How many nodes a cluster has; it is drawn from these, so one may be there more than once.
+    pub nodes: &'static [usize],
+    /// How many client operations a run has.
+    pub operations: RangeInclusive<u64>,
+    /// The chance that a run may count fallbacks at all.
+    pub sloppy: f64,
+    /// The chance that all requests of a run are atomic.
+    pub atomic: f64,
+    /// The chance of each family of faults to be on in a run.
+    pub swarm: f64,
+    /// Between what the number of each fault is drawn. What is not named does not happen.
+    pub faults: BTreeMap<Fault, (f64, f64)>,
+}
+
+const NETWORK: &[(Fault, f64, f64)] = &[
+    (Fault::Delay, 1.0, 30.0),
+    (Fault::Loss, 0.0, 0.1),
+    (Fault::Duplication, 0.0, 0.3),
+    (Fault::Corruption, 0.0, 0.005),
+    (Fault::Reordering, 0.0, 1.0),
+    (Fault::Spike, 0.0, 0.01),
+    (Fault::Reset, 0.0, 0.01),
+];
+const PARTITION: &[(Fault, f64, f64)] = &[
+    (Fault::Isolate, 0.0, 8.0),
+    (Fault::Halves, 0.0, 6.0),
+    (Fault::Bridge, 0.0, 4.0),
+    (Fault::OneWay, 0.0, 12.0),
+    (Fault::Flapping, 0.0, 6.0),
+];
+const PROCESS: &[(Fault, f64, f64)] = &[
+    (Fault::Kill, 0.0, 10.0),
+    (Fault::PowerLoss, 0.0, 10.0),
+    (Fault::CrashInActions, 0.0, 10.0),
+    (Fault::CrashInTurn, 0.0, 10.0),
+    (Fault::CrashInRecovery, 0.0, 0.4),
+    (Fault::AllDown, 0.0, 3.0),
+    (Fault::Pause, 0.0, 6.0),
+    (Fault::Slow, 0.0, 4.0),
+];
+const CLOCK: &[(Fault, f64, f64)] = &[
+    (Fault::Offset, 0.0, 10_000.0),
+    (Fault::Drift, 0.0, 500.0),
+    (Fault::Step, 0.0, 12.0),
+    (Fault::Freeze, 0.0, 4.0),
+    (Fault::BackOverRestart, 0.0, 0.5),
+];
+const DISK: &[(Fault, f64, f64)] = &[
+    (Fault::IoError, 0.0, 10.0),
+    (Fault::StartError, 0.0, 0.3),
+    (Fault::DiskFull, 0.0, 6.0),
+    (Fault::SlowDisk, 0.0, 0.005),
+];
+const CLIENT: &[(Fault, f64, f64)] = &[(Fault::Cancel, 0.0, 0.1)];
+
+impl Profile {
+    /// All profiles; the first one is the default.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let every = [NETWORK, PARTITION, PROCESS, CLOCK, DISK, CLIENT];
+        vec![
+            Self::of("default", "everything, each family of faults in half of the runs", &every),
+            Self { swarm: 1.0, ..Self::of("calm", "nothing goes wrong", &[]) },
+            Self {
+                swarm: 1.0,
+                ..Self::of("network", "bad links and partitions", &[NETWORK, PARTITION, CLIENT])
+            },
+            Self { swarm: 1.0, ..Self::of("crash", "processes and power", &[PROCESS]) },
+            Self {
+                swarm: 1.0,
+                ..Self::of("disk", "failing, full and slow disks", &[PROCESS, DISK])
+            },
+            Self {
+                swarm: 1.0,
+                ..Self::of(
+                    "clock",
+                    "clocks that are wrong, strict quorums",
+                    &[CLOCK, PROCESS, PARTITION],
+                )
+            }
+            .with_sloppy(0.0),
+            Self {
+                swarm: 0.8,
+                ..Self::of("sloppy", "fallbacks and hints", &[NETWORK, PARTITION, PROCESS, DISK])
+            }
+            .with_sloppy(1.0),
+            Self {
+                atomic: 1.0,
+                ..Self::of(
+                    "atomic",
+                    "atomic requests only, under everything that happens to networks, processes and clocks",
+                    &[NETWORK, PARTITION, PROCESS, CLOCK, CLIENT],
+                )
+            },
+            Self::of(
+                "rot",
+                "bits of one node's log rot while it is down; what it lost may be missed until it is healed",
+                &[NETWORK, PROCESS, &[(Fault::BitRot, 1.0, 6.0), (Fault::Kill, 4.0, 12.0)]],
+            ),
+        ]
+    }
+
+    /// The profile of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|profile| profile.name == name)
+    }
+
+    fn of(name: &'static str, about: &'static str, families: &[&[(Fault, f64, f64)]]) -> Self {
+        let faults = families.iter().flat_map(|family| family.iter());
+        Self {
+            name,
+            about,
+            nodes: &[3, 4, 5, 5, 5, 5, 6, 7],
+            operations: 600..=1_400,
+            sloppy: 0.5,
+            atomic: 0.1,
+            swarm: 0.5,
+            faults: faults.map(|&(fault, least, most)| (fault, (least, most))).collect(),
+        }
+    }
+
+    fn with_sloppy(self, sloppy: f64) -> Self {
+        Self { sloppy, ..self }
+    }
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self::all().swap_remove(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_are_found_by_names_that_differ() {
+        for profile in Profile::all() {
+            assert_eq!(Profile::named(profile.name).unwrap().about, profile.about);
+        }
+        assert!(Profile::named("nonsense").is_none());
+    }
+
+    #[test]
+    fn every_fault_happens_in_some_profile() {
+        let profiles = Profile::all();
+        for fault in Fault::ALL {
+            assert!(profiles.iter().any(|profile| profile.faults.contains_key(fault)), "{fault}");
+        }
+    }
+}

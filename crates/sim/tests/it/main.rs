@@ -1,0 +1,4 @@
+//! Simulated clusters keep their promises, and simulations theirs.
+
+mod runs;
+mod worlds;
