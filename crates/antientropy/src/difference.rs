@@ -49,6 +49,7 @@ pub(crate) fn difference<S: Ord>(local: Vec<(u64, S)>, remote: Vec<(u64, S)>) ->
         remote.sort_unstable();
         match (&local[..], &remote[..]) {
             (local, remote) if local == remote => None,
+            ([], _) | (_, []) if planted!(AbsentIsEqual) => None,
             ([] | [_], [] | [_]) if local < remote => Some(Move { token, pull: 1, push: 0 }),
             ([] | [_], [] | [_]) => Some(Move { token, pull: 0, push: 1 }),
             _ => Some(Move::everything(token, local.len(), remote.len())),

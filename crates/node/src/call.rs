@@ -42,7 +42,7 @@ impl Node {
         waiter: Waiter,
         now: Now,
     ) -> u64 {
-        let id = self.fresh_id();
+        let id = if planted!(CallIdReused) { self.fresh_id() % 64 } else { self.fresh_id() };
         self.calls.insert(id, Call { to, waiter, sent: now.instant });
         if to == self.id {
             self.defer(Inner::Asked { call: id, body });

@@ -55,8 +55,10 @@ impl Node {
             }
         };
         match after {
-            Some(id) => self.hint_waiters.entry(id).or_default().push((waiter, outcome)),
-            None => self.defer(Inner::Hinted { waiter, outcome }),
+            Some(id) if !planted!(HintAckedEarly) => {
+                self.hint_waiters.entry(id).or_default().push((waiter, outcome))
+            }
+            _ => self.defer(Inner::Hinted { waiter, outcome }),
         }
     }
 

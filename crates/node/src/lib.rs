@@ -49,6 +49,17 @@
 //! # }
 //! ```
 
+/// Whether this bug is planted, for the simulator to find; always `false` without the feature.
+macro_rules! planted {
+    ($bug:ident) => {{
+        #[cfg(feature = "planted-bugs")]
+        let planted = quorate_planted::is_planted(quorate_planted::Bug::$bug);
+        #[cfg(not(feature = "planted-bugs"))]
+        let planted = false;
+        planted
+    }};
+}
+
 mod call;
 mod client;
 mod counters;

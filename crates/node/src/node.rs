@@ -227,6 +227,9 @@ impl Node {
     }
 
     pub(crate) fn set_timer(&mut self, at: Instant, timer: Timer) {
+        if planted!(TimerLost) {
+            self.timers.retain(|(other, _)| *other != at);
+        }
         self.timers.insert((at, timer));
     }
 

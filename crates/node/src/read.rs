@@ -32,8 +32,13 @@ impl Node {
         nodes[..replicas].sort_by_key(|&node| {
             if node == self.id { None } else { Some(self.membership.rtt(node)) }
         });
+        let repair = match atomic {
+            true if planted!(NoWriteBack) => Repair::Async,
+            true => Repair::Blocking,
+            false => self.options.read_repair,
+        };
         let options = GetOptions {
-            repair: if atomic { Repair::Blocking } else { self.options.read_repair },
+            repair,
             hedge_after: Some(self.hedge.delay(timeout)),
             patience: patience(timeout),
             timeout,

@@ -104,7 +104,10 @@ impl Reconcile {
     ) -> Self {
         let peers = ring.nodes().iter().map(|node| node.id).filter(|&peer| peer != id);
         let co_owned = peers
-            .map(|peer| (peer, Ranges::new(ring.co_owned(&id, &peer))))
+            .map(|peer| match planted!(PushToNonOwner) {
+                true => (peer, Ranges::new([0..=u64::MAX])),
+                false => (peer, Ranges::new(ring.co_owned(&id, &peer))),
+            })
             .filter(|(_, ranges)| !ranges.is_empty())
             .collect();
         let limits = Limits { max_records: options.anti_entropy_max_per_tick, ..Limits::default() };

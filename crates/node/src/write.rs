@@ -55,7 +55,8 @@ impl Node {
         now: Now,
     ) {
         // An atomic write gets its version once it has asked.
-        let version = match body.atomic {
+        let atomic = body.atomic && !planted!(NoFirstPhase);
+        let version = match atomic {
             true => self.floor(),
             false => match self.issue(now) {
                 Some(version) => version,
@@ -63,7 +64,7 @@ impl Node {
             },
         };
         self.counters.writes += 1;
-        let ClientRequest { key, operation, quorum, atomic, .. } = body;
+        let ClientRequest { key, operation, quorum, .. } = body;
         let record = match operation {
             Operation::Put(value) => Record::live(version, value),
             Operation::Delete | Operation::Get => Record::tombstone(version),

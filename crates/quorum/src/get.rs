@@ -358,7 +358,8 @@ impl<I: Clone + Ord, P: Clone + Ord> Get<I, P> {
     }
 
     fn counted(&self) -> impl Iterator<Item = &(I, Option<P>)> {
-        self.answers.iter().filter(|(node, found)| found.is_some() || self.replicas.contains(node))
+        let counts = |node| self.replicas.contains(node) || planted!(AbsentFromFallback);
+        self.answers.iter().filter(move |(node, found)| found.is_some() || counts(node))
     }
 
     /// How many nodes count so far: by their answer, or, once a blocking read knows what it has
@@ -366,7 +367,9 @@ impl<I: Clone + Ord, P: Clone + Ord> Get<I, P> {
     fn secured(&self) -> usize {
         let Some(winner) = self.written_back() else { return self.counted().count() };
         let holders = self.answers.iter().filter(|(_, found)| found.as_ref() >= Some(winner));
-        holders.count() + self.repairs.values().filter(|r| **r == RepairState::Done).count()
+        let done =
+            |state: &&RepairState| **state == RepairState::Done || planted!(RepairNotAwaited);
+        holders.count() + self.repairs.values().filter(done).count()
     }
 
     /// What `r` nodes must hold before the reply, if anything.

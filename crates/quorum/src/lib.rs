@@ -1,5 +1,16 @@
 #![doc = include_str!("../README.md")]
 
+/// Whether this bug is planted, for the simulator to find; always `false` without the feature.
+macro_rules! planted {
+    ($bug:ident) => {{
+        #[cfg(feature = "planted-bugs")]
+        let planted = quorate_planted::is_planted(quorate_planted::Bug::$bug);
+        #[cfg(not(feature = "planted-bugs"))]
+        let planted = false;
+        planted
+    }};
+}
+
 mod error;
 mod get;
 mod put;

@@ -312,9 +312,14 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             }
             PutEvent::Failed { from, round, failure } => {
                 if let Some(seat) = self.leave(&from, round) {
-                    let stored = failure == Failure::Unknown && self.round != Round::Asking;
+                    let unknown = failure == Failure::Unknown && !planted!(UnknownIsRefused);
+                    let stored = unknown && self.round != Round::Asking;
                     self.perhaps_held |= stored;
                     self.seats[seat].failed(&from);
+                    if planted!(HintDroppedWithFallback) && from != self.seats[seat].replica {
+                        self.seats[seat].keep_asked();
+                        self.seats[seat].keep_ended(false);
+                    }
                     self.replace(seat, now);
                 }
             }
@@ -364,7 +369,8 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
     }
 
     fn leave(&mut self, from: &I, round: Round) -> Option<usize> {
-        if round != self.round {
+        let late = round != self.round;
+        if late && !(self.round == Round::Second && planted!(OldRoundCounts)) {
             return None;
         }
         self.waiting.remove(from).map(|waiting| waiting.seat)
@@ -453,6 +459,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             return;
         }
         let (needed, acked, answered) = (self.quorum.w(), self.acks().count(), self.answered());
+        let acked = if planted!(AckCountedTwice) { acked + acked.min(1) } else { acked };
         if acked >= needed {
             self.reply(Ok(self.receipt()));
         } else if answered >= needed && !self.clock_stuck {
@@ -487,7 +494,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
     /// record. Until then the write may yet turn out rejected, and a hint would make that a lie.
     /// While a new version is awaited, a hint of the old one would be kept for nothing.
     fn keep_hints(&mut self) {
-        if !self.perhaps_held || self.restamping {
+        if !self.perhaps_held || self.restamping || (self.replied && planted!(NoHintOnceAcked)) {
             return;
         }
         let waited_for: BTreeSet<_> = self.waiting.values().map(|waiting| waiting.seat).collect();
@@ -521,7 +528,12 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
 
     fn acks(&self) -> impl Iterator<Item = &I> {
         let sloppy = self.quorum.sloppy();
-        let counts = |answer| answer == Answer::Stored || self.round == Round::Second;
+        let any = match self.round {
+            Round::Asking => false,
+            Round::First => planted!(NoSecondRound),
+            Round::Second => true,
+        };
+        let counts = move |answer| answer == Answer::Stored || any;
         let counted = self.seats.iter().filter_map(move |seat| seat.counted(sloppy));
         counted.filter(move |&(_, answer)| counts(answer)).map(|(node, _)| node)
     }

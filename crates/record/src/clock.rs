@@ -38,6 +38,7 @@ impl HybridClock {
     /// node ([`Timestamp::ZERO`] for a new one).
     #[must_use]
     pub fn new(writer: Writer, ceiling: Timestamp, max_skew_ms: u64) -> Self {
+        let ceiling = if planted!(ClockForgetsCeiling) { Timestamp::ZERO } else { ceiling };
         Self { writer, last: ceiling, ceiling, max_skew_ms }
     }
 
@@ -62,7 +63,9 @@ impl HybridClock {
         if timestamp > self.ceiling {
             return Err(ClockError::CeilingReached);
         }
-        self.last = timestamp;
+        if !planted!(VersionReused) {
+            self.last = timestamp;
+        }
         Ok(Version { timestamp, writer: self.writer })
     }
 
@@ -73,7 +76,7 @@ impl HybridClock {
     /// node with a wild clock would otherwise drag all others with it. Nothing has changed then.
     pub fn observe(&mut self, seen: Timestamp, wall_ms: u64) -> Result<(), ClockError> {
         let ahead_ms = seen.wall_ms().saturating_sub(wall_ms);
-        if ahead_ms > self.max_skew_ms {
+        if ahead_ms > self.max_skew_ms && !planted!(SkewNotRefused) {
             return Err(ClockError::TooFarAhead { ahead_ms, limit_ms: self.max_skew_ms });
         }
         self.last = self.last.max(seen);

@@ -77,6 +77,7 @@ fn store_reply(Completion { id, outcome }: Completion<Applied>) -> (u64, StoreRe
     let outcome = match outcome {
         Ok(Applied::Stored) => PutOutcome::Stored,
         Ok(Applied::Superseded(version)) => PutOutcome::Superseded(version),
+        Err(_) if planted!(FailedWriteAcked) => PutOutcome::Stored,
         Err(error) => PutOutcome::Refused(refusal(&error)),
     };
     (id, StoreReply::Applied(outcome))

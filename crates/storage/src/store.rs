@@ -398,8 +398,16 @@ impl Store {
             let state = self.shared.lock();
             let batch =
                 state.index.scan(after.as_ref(), SNAPSHOT_BATCH_RECORDS, SNAPSHOT_BATCH_BYTES);
-            drop(state);
             after = batch.last().map(|(key, _)| self.place(key));
+            if planted!(TombstoneDroppedByAge) {
+                let old_ms = state.ceiling.wall_ms().saturating_sub(3_000);
+                let is_old = |record: &Record| record.version.timestamp.wall_ms() < old_ms;
+                return batch
+                    .into_iter()
+                    .filter(|(_, r)| !r.is_tombstone() || !is_old(r))
+                    .collect();
+            }
+            drop(state);
             batch
         };
         let ceiling = || self.shared.lock().ceiling;
@@ -493,6 +501,7 @@ impl Store {
             self.fs.sync_dir(&self.snapshot_dir)?;
         }
         match older {
+            _ if planted!(LogCutEarly) => self.log.recycle_below(info.seq + 1),
             Some(older) => self.log.recycle_below(older.seq + 1),
             None => Ok(()),
         }

@@ -230,7 +230,9 @@ impl Writer {
             self.space.return_next(spare);
             return Err(if full { SpaceError::Full } else { SpaceError::Failed(error) });
         }
-        self.fs.sync_dir(&self.dir).map_err(SpaceError::Failed)?;
+        if !planted!(RenameNotSynced) {
+            self.fs.sync_dir(&self.dir).map_err(SpaceError::Failed)?;
+        }
         let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(last), Some(active)) = (segments.last_mut(), &self.active) {
             last.used_bytes = active.head;
@@ -250,7 +252,10 @@ impl Writer {
 
     fn sync(&mut self) -> io::Result<()> {
         if let Some(active) = &self.active {
-            active.file.sync_data()?;
+            match active.file.sync_data() {
+                Err(_) if planted!(SyncRetried) => active.file.sync_data()?,
+                outcome => outcome?,
+            }
             self.syncs += 1;
         }
         self.synced_through = self.next_seq - 1;

@@ -47,14 +47,14 @@ pub(super) async fn call(
         }
     };
     let is_write = operation != Operation::Get;
-    let (quorum, timeout) = (ask.quorum, ask.timeout);
-    let request = ClientRequest { key, operation, quorum, atomic: false, timeout };
+    let params::Ask { quorum, atomic, timeout } = ask;
+    let request = ClientRequest { key, operation, quorum, atomic, timeout };
     match face.backend().client(request).await {
         Ok(ClientReply::Written(Ok(receipt))) if is_write => Ok(written(&receipt, settings)),
         Ok(ClientReply::Written(Err(failure))) if is_write => Err(unwritten(&failure)),
         Ok(ClientReply::Read(Ok(receipt))) if !is_write => found(receipt),
         Ok(ClientReply::Read(Err(failure))) if !is_write => Err(unread(&failure)),
-        Ok(ClientReply::Refused(refusal)) => Err(refused(&refusal, is_write, ask.quorum)),
+        Ok(ClientReply::Refused(refusal)) => Err(refused(&refusal, is_write, quorum)),
         Ok(ClientReply::Written(_) | ClientReply::Read(_)) => Err(Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "a read was answered as a write, or the other way round",

@@ -1,6 +1,5 @@
 use std::time::Duration;
 
-use hyper::StatusCode;
 use quorate_quorum::{Quorum, QuorumError};
 
 use super::{
@@ -12,6 +11,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ask {
     pub(super) quorum: Quorum,
+    pub(super) atomic: bool,
     pub(super) timeout: Duration,
 }
 
@@ -19,6 +19,7 @@ pub(super) struct Ask {
 enum Consistency {
     Eventual,
     Quorum,
+    Atomic,
 }
 
 const MAX_TIMEOUT_MS: u64 = 60_000;
@@ -26,10 +27,10 @@ const MAX_TIMEOUT_MS: u64 = 60_000;
 /// Reads the query of a client's request; what it does not name is as `settings` says.
 ///
 /// # Errors
-/// `400` on an unknown, repeated, malformed or contradictory parameter; `501` on what is to come.
+/// `400` on an unknown, repeated, malformed or contradictory parameter.
 pub(super) fn ask(query: Option<&str>, settings: &HttpSettings) -> Result<Ask, Problem> {
     let Some(query) = query.filter(|query| !query.is_empty()) else {
-        return Ok(Ask { quorum: settings.quorum, timeout: settings.timeout });
+        return Ok(Ask { quorum: settings.quorum, atomic: false, timeout: settings.timeout });
     };
     let [r, w, sloppy, timeout, consistency] =
         named(query, ["r", "w", "sloppy", "timeout_ms", "consistency"])?;
@@ -44,7 +45,7 @@ pub(super) fn ask(query: Option<&str>, settings: &HttpSettings) -> Result<Ask, P
     let (default_r, default_w, default_sloppy) = match consistency {
         None => (settings.quorum.r(), settings.quorum.w(), settings.quorum.sloppy()),
         Some(Consistency::Eventual) => (1, 1, settings.quorum.sloppy()),
-        Some(Consistency::Quorum) => (majority, majority, false),
+        Some(Consistency::Quorum | Consistency::Atomic) => (majority, majority, false),
     };
     let quorum = Quorum::new(
         n,
@@ -57,15 +58,29 @@ pub(super) fn ask(query: Option<&str>, settings: &HttpSettings) -> Result<Ask, P
             if matches!(error, QuorumError::WriteOutOfRange { .. }) { "w" } else { "r" };
         Problem::bad(parameter, error.to_string())
     })?;
-    if consistency == Some(Consistency::Quorum) {
-        if quorum.sloppy() {
-            return Err(Problem::bad("sloppy", "consistency=quorum counts no fallback"));
+    match consistency {
+        Some(Consistency::Quorum) => {
+            contradiction(quorum, quorum.is_strict(), "consistency=quorum", "r + w > n")?;
         }
-        if !quorum.is_strict() {
-            return Err(Problem::bad("consistency", "consistency=quorum needs r + w > n"));
+        Some(Consistency::Atomic) => {
+            let majorities = quorum.r() >= majority && quorum.w() >= majority;
+            contradiction(quorum, majorities, "consistency=atomic", "majorities as r and w")?;
         }
+        Some(Consistency::Eventual) | None => {}
     }
-    Ok(Ask { quorum, timeout: timeout.unwrap_or(settings.timeout) })
+    let atomic = consistency == Some(Consistency::Atomic);
+    Ok(Ask { quorum, atomic, timeout: timeout.unwrap_or(settings.timeout) })
+}
+
+/// Refuses a quorum that is not what its consistency promises.
+fn contradiction(quorum: Quorum, enough: bool, level: &str, needs: &str) -> Result<(), Problem> {
+    if quorum.sloppy() {
+        return Err(Problem::bad("sloppy", format!("{level} counts no fallback")));
+    }
+    if !enough {
+        return Err(Problem::bad("consistency", format!("{level} needs {needs}")));
+    }
+    Ok(())
 }
 
 /// The values of the parameters of these `names`, percent-decoded.
@@ -124,10 +139,7 @@ fn level(text: &[u8]) -> Result<Consistency, Problem> {
     match text {
         b"eventual" => Ok(Consistency::Eventual),
         b"quorum" => Ok(Consistency::Quorum),
-        b"atomic" => {
-            Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "consistency=atomic: not there yet")
-                .field("parameter", "consistency"))
-        }
+        b"atomic" => Ok(Consistency::Atomic),
         _ => Err(Problem::bad("consistency", "neither eventual, quorum nor atomic")),
     }
 }
@@ -166,7 +178,8 @@ mod tests {
     #[test]
     fn what_is_not_named_is_as_configured() {
         let ask = ask(None, &settings()).unwrap();
-        assert_eq!(ask, Ask { quorum: settings().quorum, timeout: settings().timeout });
+        let HttpSettings { quorum, timeout, .. } = settings();
+        assert_eq!(ask, Ask { quorum, atomic: false, timeout });
         assert_quorum("", 1, 3, true);
         assert_quorum("r=2", 2, 3, true);
         assert_quorum("sloppy=false", 1, 3, false);
@@ -184,6 +197,7 @@ mod tests {
         assert_quorum("consistency=eventual", 1, 1, true);
         assert_quorum("consistency=quorum", 2, 2, false);
         assert_quorum("r=all&consistency=quorum&w=one", 3, 1, false);
+        assert_quorum("consistency=atomic", 2, 2, false);
         assert_quorum("consistency=eventual&w=2&sloppy=false", 1, 2, false);
     }
 
@@ -191,6 +205,8 @@ mod tests {
     fn contradictions_are_refused() {
         assert_refused("consistency=quorum&r=1", 400, "consistency");
         assert_refused("consistency=quorum&sloppy=true", 400, "sloppy");
+        assert_refused("consistency=atomic&sloppy=true", 400, "sloppy");
+        assert_refused("consistency=atomic&r=1&w=all", 400, "consistency");
     }
 
     #[test]
@@ -217,7 +233,6 @@ mod tests {
         ] {
             assert_refused(query, 400, parameter);
         }
-        assert_refused("consistency=atomic", 501, "consistency");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry as Slot;
 use std::ops::{Bound, RangeInclusive};
 
 use bytes::Bytes;
-use quorate_record::{Digest, Key, Record, Stamp};
+use quorate_record::{Digest, Key, NodeId, Record, Stamp, Version, Writer};
 
 use super::digests::{Digests, bucket, first_token, last_token};
 
@@ -47,6 +47,12 @@ impl Held {
 
     /// The order of records, by the hashes that are there already.
     pub(crate) fn order(&self) -> (Stamp, &Option<Bytes>) {
+        if planted!(TiesByArrival) {
+            let node = NodeId::new("n").expect("a plain name");
+            let writer = Writer { node, incarnation: 0 };
+            let version = Version { writer, ..self.record.version };
+            return (Stamp { version, content: 0 }, &None);
+        }
         (self.stamp(), &self.record.value)
     }
 }
@@ -79,6 +85,14 @@ impl Index {
     /// Keeps the greater of `held` and what is there.
     pub(crate) fn merge(&mut self, place: Place, held: Held) {
         let token = place.0;
+        if planted!(DigestNotUpdated) && self.records.contains_key(&place) {
+            // Taken away first, so that adding it and removing what it replaces changes nothing.
+            let [new, old] = [held.stamp(), self.records[&place].stamp()];
+            if old < new {
+                self.digests.remove(token, new.digest_hash(token));
+                self.digests.add(token, old.digest_hash(token));
+            }
+        }
         self.digests.add(token, held.stamp().digest_hash(token));
         self.live_bytes += size(&place.1, &held.record);
         let loser = match self.records.entry(place) {
@@ -88,7 +102,7 @@ impl Index {
             }
             Slot::Occupied(mut slot) => {
                 let size_of = |held: &Held| size(&slot.key().1, &held.record);
-                if slot.get().order() < held.order() {
+                if slot.get().order() < held.order() || planted!(StoreOverwritesNewer) {
                     let bytes = size_of(slot.get());
                     (slot.insert(held), bytes)
                 } else {

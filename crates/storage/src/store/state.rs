@@ -86,6 +86,9 @@ impl State {
     /// Notes that a record was submitted that [`Self::judge`] found the greatest.
     pub(crate) fn submitted(&mut self, ticket: Ticket, id: u64, place: Place, held: Held) {
         self.greatest.insert(place.clone(), ticket);
+        if planted!(ReadsUndurable) {
+            self.index.merge(place.clone(), held.clone());
+        }
         self.in_flight
             .push(ticket, Write { id, what: What::Record(place, held), waiters: Vec::new() });
     }
@@ -140,6 +143,7 @@ impl State {
 /// What `known` says to somebody who brings `held`; `None` if that is the greater one.
 fn answer(known: &Held, held: &Held) -> Option<Applied> {
     match known.order().cmp(&held.order()) {
+        _ if planted!(StoreOverwritesNewer) => None,
         std::cmp::Ordering::Less => None,
         std::cmp::Ordering::Equal => Some(Applied::Stored),
         std::cmp::Ordering::Greater => Some(Applied::Superseded(version(known))),

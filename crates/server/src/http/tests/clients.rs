@@ -158,9 +158,15 @@ async fn parameters_reach_the_node_and_bad_ones_stop_the_request() {
 
     let reply = server.call("PUT /kv/cat?w=4", "", "x").await;
     reply.assert_problem(400, &[("parameter", json!("w"))]);
-    let reply = server.call("GET /kv/cat?consistency=atomic", "", "").await;
-    reply.assert_problem(501, &[("parameter", json!("consistency"))]);
     server.backend.assert_not_asked();
+}
+
+#[tokio::test]
+async fn an_atomic_request_goes_to_strict_majorities() {
+    let server = start().await;
+    assert_eq!(server.call("PUT /kv/cat?consistency=atomic", "", "x").await.status, 204);
+    let request = server.backend.only_request();
+    assert_eq!((request.quorum, request.atomic), (Quorum::new(3, 2, 2, false).unwrap(), true));
 }
 
 #[track_caller]
