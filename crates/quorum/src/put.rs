@@ -431,7 +431,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             self.reply(Err(PutError::TimedOut { needed, acked, outcome }));
         }
         if now >= self.end {
-            self.perhaps_held |= !self.waiting.is_empty();
+            self.perhaps_held = !self.nobody_holds_it();
             self.waiting.clear();
             return;
         }

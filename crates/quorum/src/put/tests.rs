@@ -590,6 +590,16 @@ fn while_an_atomic_write_asks_nobody_stands_in_and_nothing_is_stored() {
 }
 
 #[test]
+fn an_atomic_write_that_is_woken_long_after_its_end_leaves_no_hint() {
+    let mut case = Case::atomic(&["a", "b", "c"], &[]);
+    case.actions();
+    let (needed, acked, outcome) = (2, 0, Outcome::Rejected);
+    let timed_out = PutError::TimedOut { needed, acked, outcome };
+    assert_eq!(case.fire_at(3 * TIMEOUT), [Reply(Err(timed_out))]);
+    assert!(case.put.is_done());
+}
+
+#[test]
 fn a_replica_that_is_down_gets_a_hint_of_an_atomic_write() {
     let mut case = Case::atomic(&["a", "b", "c", "f"], &["c"]);
     assert_eq!(case.actions()[..2], [send("a", Asking), send("b", Asking)]);
