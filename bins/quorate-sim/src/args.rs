@@ -47,8 +47,27 @@ pub(crate) enum Command {
     },
     /// List the profiles.
     Profiles,
-    /// List the planted bugs.
-    Bugs,
+    /// Plant bugs, one at a time, and see that each is found. Needs a build with `--features planted-bugs`.
+    Bugs(BugHunt),
+}
+
+/// Which planted bugs to look for, and how hard.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BugHunt {
+    /// The bugs, by name; all of them if none is named.
+    pub(crate) names: Vec<String>,
+    /// Within how many seeds each must be found.
+    #[arg(long, default_value = "2000")]
+    pub(crate) seeds: u64,
+    /// From how many places to start, for the median.
+    #[arg(long, default_value = "5")]
+    pub(crate) starts: NonZeroU8,
+    /// How many bugs to look for at a time.
+    #[arg(long, default_value = "2")]
+    pub(crate) jobs: NonZeroU8,
+    /// In place of the profile that shows a bug best.
+    #[arg(long, value_parser = parse_profile)]
+    pub(crate) profile: Option<Profile>,
 }
 
 /// What is done to a seed.

@@ -1,6 +1,8 @@
 //! The `quorate-sim` program: simulated clusters by the thousand.
 
 mod args;
+#[cfg(feature = "planted-bugs")]
+mod bugs;
 mod campaign;
 
 use std::{io::IsTerminal, process::ExitCode};
@@ -54,10 +56,10 @@ fn dispatch(command: Command) -> Result<bool> {
             }
             Ok(true)
         }
-        Command::Bugs => {
-            println!("no bugs are planted in this build");
-            Ok(true)
-        }
+        #[cfg(feature = "planted-bugs")]
+        Command::Bugs(hunt) => bugs::run(&hunt),
+        #[cfg(not(feature = "planted-bugs"))]
+        Command::Bugs(_) => anyhow::bail!("this program was built without planted bugs"),
     }
 }
 

@@ -44,6 +44,8 @@
 //! assert!(report.is_ok(), "{:?}", report.violations);
 //! ```
 
+#[cfg(feature = "planted-bugs")]
+pub mod bugs;
 pub mod check;
 mod clock;
 mod coverage;

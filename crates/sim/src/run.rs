@@ -113,7 +113,11 @@ impl Run {
         self.hear();
         let round = self.round();
         let healed = self.world.now();
-        let limit = HINTS_WITHIN + 6 * round;
+        // Two rounds would do if each exchange could move everything.
+        let keys = usize::try_from(self.scenario.keys).unwrap_or(usize::MAX);
+        let parts = keys.div_ceil(self.scenario.node.anti_entropy_max_per_tick);
+        let rounds = u32::try_from(2 * parts + 4).unwrap_or(u32::MAX);
+        let limit = HINTS_WITHIN + rounds * round;
         // Nodes find each other first.
         self.world.run_for(self.workload.patience());
         while !self.is_settled() {
@@ -127,6 +131,9 @@ impl Run {
         }
         self.hear();
         self.settled_us = Some(micros(self.world.now()));
+        if self.world.coverage().of("state: damage found in a log") > 0 {
+            self.world.coverage().count("state: damage healed by the other replicas");
+        }
         // Exchanges that were under way may yet count what they moved.
         self.world.run_for(round);
         let moved = self.moved();
@@ -236,6 +243,9 @@ impl Run {
             if self.scenario.of(fault) > 0.0 {
                 self.world.coverage().count(fault.name());
             }
+        }
+        for node in 0..self.world.nodes() {
+            self.world.count_what_it_did(node);
         }
         let seen = self.world.broken().iter().cloned();
         let violations = seen.chain(violations).collect();

@@ -1,7 +1,7 @@
 use quorate_simulator::{Fault, Profile, Report, Scenario, run, run_liveness};
 
 fn report(profile: &str, seed: u64, liveness: bool) -> Report {
-    let profile = Profile::named(profile).unwrap();
+    let profile = Profile::named(profile).expect("a profile");
     let scenario = Scenario::draw(seed, &profile);
     if liveness { run_liveness(&scenario, false) } else { run(&scenario, false) }
 }

@@ -7,14 +7,14 @@ use quorate_simulator::{Answer, Loss, World, WorldOptions};
 use quorate_storage::fault::Crash;
 
 fn cat() -> Key {
-    Key::new("cat").unwrap()
+    Key::new("cat").expect("a short key")
 }
 
 fn write(w: usize) -> ClientRequest {
     ClientRequest {
         key: cat(),
         operation: Operation::Put("meow".into()),
-        quorum: Quorum::new(3, 1, w, false).unwrap(),
+        quorum: Quorum::new(3, 1, w, false).expect("up to 3"),
         atomic: false,
         timeout: Duration::from_millis(800),
     }

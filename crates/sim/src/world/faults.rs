@@ -1,0 +1,246 @@
+//! What may be done to a world.
+
+use std::time::Duration;
+
+use quorate_storage::fault::{Crash, Fault, FaultKind};
+
+use super::{Answer, World, agenda::Happening, name};
+use crate::{
+    Loss,
+    network::micros,
+    process::{self, Which},
+};
+
+impl World {
+    /// Lets all disks work and have room, at the usual speed, and takes back what was to end processes.
+    pub fn mend_machines(&mut self) {
+        self.options.slow_turn = 0.0;
+        for machine in &mut self.machines {
+            machine.ends_after_actions = None;
+            machine.power_fails_after_operations = None;
+            machine.slowness = 1;
+            machine.fs.set_fault(None);
+            machine.fs.set_capacity(None);
+        }
+    }
+
+    /// Stops everything from one node to another, in this direction, until it is [joined](Self::join) as often.
+    pub fn cut(&mut self, from: usize, to: usize) {
+        self.remark(|| format!("cut: {} cannot reach {}", name(from), name(to)));
+        self.network.wall_up(from, to);
+    }
+
+    /// Takes one [cut](Self::cut) back.
+    pub fn join(&mut self, from: usize, to: usize) {
+        self.remark(|| format!("joined: {} to {}", name(from), name(to)));
+        self.network.wall_down(from, to);
+    }
+
+    /// Takes all cuts back.
+    pub fn join_all(&mut self) {
+        self.network.all_walls_down();
+    }
+
+    /// Lets a machine do nothing for so long, then go on as if nothing had been.
+    pub fn pause(&mut self, node: usize, span: Duration) {
+        self.remark(|| format!("{} is paused for {span:?}", name(node)));
+        let until_us = self.now_us + micros(span);
+        let machine = &mut self.machines[node];
+        machine.paused_until_us = machine.paused_until_us.max(until_us);
+        // Whoever waits for an answer of it waits longer.
+        for open in self.open.values_mut().filter(|open| open.node == node) {
+            open.due_us = open.due_us.max(until_us);
+        }
+    }
+
+    /// Makes everything on a machine take so many times longer; 1 is the usual.
+    pub fn slow_down(&mut self, node: usize, times: u32) {
+        self.machines[node].slowness = times.max(1);
+    }
+
+    /// How far a machine's wall clock is ahead of true time, in microseconds.
+    #[must_use]
+    pub fn clock_ahead_us(&self, node: usize) -> i64 {
+        self.machines[node].clock.ahead_us(self.now_us)
+    }
+
+    /// Moves a machine's wall clock.
+    pub fn step_clock(&mut self, node: usize, by_us: i64) {
+        self.remark(|| format!("the clock of {} steps by {} ms", name(node), by_us / 1000));
+        self.machines[node].clock.step(by_us, self.now_us);
+    }
+
+    /// Makes a machine's wall clock run faster, in parts per million; -1,000,000 stands still.
+    pub fn drift_clock(&mut self, node: usize, ppm: i64) {
+        self.machines[node].clock.set_drift(ppm, self.now_us);
+    }
+
+    /// Sets a machine's wall clock so far ahead of true time.
+    pub fn set_clock_ahead(&mut self, node: usize, ahead_us: i64) {
+        self.machines[node].clock.set_ahead(ahead_us, self.now_us);
+    }
+
+    /// Tells the checks within that a machine's files were damaged, so that it may have lost anything.
+    pub fn note_damage(&mut self, node: usize) {
+        self.machines[node].damaged = true;
+        self.machines[node].answered_for.clear();
+    }
+
+    /// Ends a node's process once so many more of its actions have been carried out.
+    pub fn end_after_actions(&mut self, node: usize, actions: u32, loss: Loss) {
+        self.machines[node].ends_after_actions = Some((actions, loss));
+    }
+
+    /// Cuts a machine's power within a turn of its logs, once so many more operations of its files have been done.
+    pub fn power_fails_in_turn(&mut self, node: usize, operations: u64, crash: Crash) {
+        self.machines[node].power_fails_after_operations = Some((operations, crash));
+    }
+
+    /// Whether a node runs whose log has failed, so that it must be restarted.
+    #[must_use]
+    pub fn is_poisoned(&self, node: usize) -> bool {
+        self.machines[node].process.as_ref().is_some_and(|process| {
+            process.local.store.poisoned().is_some() || process.local.hints.poisoned().is_some()
+        })
+    }
+
+    /// Ends a node's process, if it runs.
+    pub fn end(&mut self, node: usize, loss: Loss) {
+        if self.machines[node].process.is_none() {
+            return;
+        }
+        self.count_what_it_did(node);
+        self.remark(|| format!("{} ends: {loss:?}", name(node)));
+        self.trace.note(&[self.now_us, 1, node as u64]);
+        self.machines[node].end(loss);
+        let ended: Vec<u64> =
+            self.open.iter().filter(|(_, open)| open.node == node).map(|(&it, _)| it).collect();
+        for request in ended {
+            self.open.remove(&request);
+            self.answer(request, Answer::Lost);
+        }
+        for number in self.network.connections_of(node) {
+            let Some(connection) = self.network.connection(number) else { continue };
+            if connection.dialer == node {
+                self.network.disconnect(number);
+                continue;
+            }
+            // Whoever is killed hangs up; who loses power is missed when somebody gets no answer.
+            let noticed = match loss {
+                Loss::Process => self.network.delay(),
+                Loss::Power(_) => self.disk.between(Duration::ZERO, Duration::from_secs(5)),
+            };
+            self.plan(self.now_us + micros(noticed), Happening::Broken { connection: number });
+        }
+    }
+
+    /// Starts a node's process, unless it runs.
+    ///
+    /// # Errors
+    /// Why its files could not be opened.
+    pub fn start(&mut self, node: usize) -> Result<(), String> {
+        if self.machines[node].process.is_some() {
+            return Ok(());
+        }
+        let now = self.now_at(node);
+        let machine = &mut self.machines[node];
+        let (files, options) = (&self.options.files, &self.options.node);
+        let opened = process::open(&machine.fs, machine.id, &self.ring, options, files, now);
+        let opened = opened.map_err(|error| chain(&*error))?;
+        self.trace.note(&[self.now_us, 2, node as u64, opened.truncated_bytes]);
+        if opened.truncated_bytes > 0 {
+            self.coverage.count("state: torn tail cut");
+        }
+        machine.process = Some(Box::new(opened.process));
+        if !opened.damages.is_empty() {
+            self.coverage.count("state: damage found in a log");
+            if !machine.damaged {
+                let damages = opened.damages;
+                self.breaks(format!("{} finds damage nobody did: {damages:?}", name(node)));
+            }
+        }
+        self.remark(|| format!("{} starts", name(node)));
+        self.check_answered_for(node);
+        for other in 0..self.machines.len() {
+            for (from, to) in [(node, other), (other, node)] {
+                if from != to && self.network.dialled(from, to).is_none() {
+                    self.plan_dial(from, to, false);
+                }
+            }
+        }
+        self.plan_wake(node);
+        Ok(())
+    }
+
+    /// Tries to start a node whose power fails after so many operations of its files. Says whether it did.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with_power_failing(
+        &mut self,
+        node: usize,
+        operations: u64,
+        crash: Crash,
+    ) -> Result<bool, String> {
+        let machine = &mut self.machines[node];
+        let at = machine.fs.operations() + operations;
+        let seed = at;
+        machine.fs.set_fault(Some(Fault { at, kind: FaultKind::Io, sticky: true, seed }));
+        let now = self.now_at(node);
+        let machine = &mut self.machines[node];
+        let (files, options) = (&self.options.files, &self.options.node);
+        let opened = process::open(&machine.fs, machine.id, &self.ring, options, files, now);
+        if machine.fs.operations() > at {
+            let fs = machine.fs.crash(crash);
+            drop(opened); // writes to the files that are given up
+            machine.fs = fs;
+            self.coverage.count("state: crash during recovery");
+            self.trace.note(&[self.now_us, 3, node as u64]);
+            self.remark(|| format!("{} loses power while it starts", name(node)));
+            return Ok(true);
+        }
+        machine.fs.set_fault(None);
+        drop(opened);
+        self.start(node).map(|()| false)
+    }
+
+    /// Does what a server does now and then: makes a snapshot if one is due, and gives up old files of hints.
+    pub fn keep_house(&mut self, node: usize, snapshot: bool) {
+        let Some(process) = &self.machines[node].process else { return };
+        if self.machines[node].paused_until_us > self.now_us {
+            return;
+        }
+        let store = &process.local.store;
+        if (snapshot || store.snapshot_due()) && store.snapshot().is_ok() {
+            self.coverage.count("state: snapshot made");
+        }
+        if process.local.hints.maintain().is_ok_and(|more| more) {
+            self.coverage.count("state: hints written again");
+        }
+        self.plan_turn(node, Which::Store);
+        self.plan_turn(node, Which::Hints);
+    }
+
+    pub(super) fn check_answered_for(&mut self, node: usize) {
+        let machine = &self.machines[node];
+        let Some(process) = &machine.process else { return };
+        let lost = machine.answered_for.iter().find(|(key, version)| {
+            process.local.store.get(key).is_none_or(|record| record.version < **version)
+        });
+        if let Some((key, version)) = lost {
+            let what = format!("{} has lost {key:?} of version {version}", name(node));
+            self.breaks(what);
+        }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
