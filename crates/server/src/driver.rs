@@ -6,10 +6,14 @@ use std::{
     time::Instant,
 };
 
-use quorate_node::{Action, ClientReply, ClientRequest, Event, Message, Node, Request, Response};
+use quorate_node::{
+    Action, ClientReply, ClientRequest, Event, Message, Node, Refusal, Request, Response,
+};
 use quorate_record::NodeId;
 use quorate_storage::DirLock;
-use quorate_transport::{Accepting, DialError, LinkHandler, Outbox, PeerLinks, StreamEnd};
+use quorate_transport::{
+    Accepting, DialError, LinkHandler, Outbox, PeerLinks, SendError, StreamEnd,
+};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 
@@ -30,11 +34,20 @@ struct State {
     node: Node,
     clients: HashMap<u64, oneshot::Sender<ClientReply>>,
     direct: HashMap<u64, oneshot::Sender<Response>>,
-    /// The streams that peers have opened, by connection number.
-    inbound: BTreeMap<u64, Outbox>,
+    /// The streams that peers have opened, by connection number; later ones are greater.
+    inbound: BTreeMap<u64, Inbound>,
     next_number: u64,
     wake_at: Option<Instant>,
 }
+
+struct Inbound {
+    peer: NodeId,
+    outbox: Outbox,
+}
+
+/// Most streams that one peer may have open. It needs one; a second may come while the first has
+/// not been noticed to be dead.
+const MOST_STREAMS: usize = 4;
 
 impl Driver {
     /// `stored` is to be notified whenever the store has replies.
@@ -112,8 +125,8 @@ impl Driver {
 
     /// Takes no more part in anything: the connections of peers end.
     pub(crate) fn stop(&self) {
-        for outbox in self.lock().inbound.values() {
-            outbox.close();
+        for inbound in self.lock().inbound.values() {
+            inbound.outbox.close();
         }
     }
 
@@ -127,7 +140,7 @@ impl Driver {
         let via = {
             let mut state = self.lock();
             let via = state.fresh_number();
-            state.inbound.insert(via, stream.outbox());
+            state.open_inbound(via, Inbound { peer, outbox: stream.outbox() });
             via
         };
         let reason = stream
@@ -156,10 +169,8 @@ impl Driver {
             match action {
                 Action::Send { to, message } => self.send(state, to, &message),
                 Action::Respond { via, message } => {
-                    let outbox = state.inbound.get(&via);
-                    // One that does not fit is as good as lost on the way: its asker gives up.
-                    if let Some(Err(error)) = outbox.map(|outbox| outbox.try_send(&message)) {
-                        tracing::debug!(%error, "a response was dropped");
+                    if let Some(inbound) = state.inbound.get(&via) {
+                        respond(&inbound.outbox, &message);
                     }
                 }
                 Action::Store { id, request } => {
@@ -236,6 +247,18 @@ impl Driver {
     }
 }
 
+/// Sends an answer or, if there is no room for it, word that there will be none, so that the asker
+/// need not wait for its deadline.
+fn respond(outbox: &Outbox, message: &Message) {
+    let Err(error) = outbox.try_send(message) else { return };
+    tracing::debug!(%error, "an answer was not sent");
+    if let (SendError::Full { .. }, Message::Response { id, .. }) = (error, message) {
+        let refusal = Response::Refused(Refusal::Overloaded);
+        // If even that does not fit, the asker gives up at its deadline.
+        let _ = outbox.try_send(&Message::Response { id: *id, body: refusal });
+    }
+}
+
 /// An error with its causes.
 fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -251,6 +274,20 @@ impl State {
     fn fresh_number(&mut self) -> u64 {
         self.next_number += 1;
         self.next_number
+    }
+
+    /// Takes a peer's new stream in, and closes its oldest if it has too many.
+    fn open_inbound(&mut self, via: u64, inbound: Inbound) {
+        let peer = inbound.peer;
+        self.inbound.insert(via, inbound);
+        let mut same = self.inbound.iter().filter(|(_, other)| other.peer == peer);
+        let oldest = same.next().map(|(&oldest, _)| oldest);
+        if same.count() >= MOST_STREAMS
+            && let Some(closed) = oldest.and_then(|oldest| self.inbound.remove(&oldest))
+        {
+            tracing::warn!(%peer, "closed the oldest of too many streams of a peer");
+            closed.outbox.close();
+        }
     }
 }
 

@@ -302,6 +302,7 @@ fn refusal_code(refusal: &Refusal) -> u8 {
         Refusal::TooLate => 7,
         Refusal::Malformed => 8,
         Refusal::Damaged => 9,
+        Refusal::ClockAhead => 10,
     }
 }
 
@@ -316,6 +317,7 @@ fn refusal(code: u8) -> Result<Refusal, DecodeError> {
         7 => Refusal::TooLate,
         8 => Refusal::Malformed,
         9 => Refusal::Damaged,
+        10 => Refusal::ClockAhead,
         code => return Err(DecodeError::Malformed(format!("no refusal has code {code}"))),
     })
 }

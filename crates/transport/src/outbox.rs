@@ -3,7 +3,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use quorate_node::Message;
+use bytes::Bytes;
+use quorate_node::{Message, Request, Response};
+use quorate_record::{Key, Record};
 use tokio::sync::Notify;
 
 use crate::encode_frame;
@@ -11,6 +13,13 @@ use crate::encode_frame;
 /// A spent buffer larger than this is given back to the system, so that one burst of large values
 /// does not occupy its memory for ever.
 const KEPT_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// Small messages may go beyond the limit by this part of it: a peer that is slow to take large
+/// values must still hear refusals, acknowledgements and pings.
+const RESERVE_PART: usize = 64;
+
+/// The values in a small message have at most this many bytes together.
+const SMALL_BYTES: usize = 4 * 1024;
 
 /// The queue of one stream: messages that wait, encoded, to be written.
 ///
@@ -67,7 +76,7 @@ impl Outbox {
         Self(Arc::new(Shared { limit_bytes, state, wake }))
     }
 
-    /// Queues a message.
+    /// Queues a message. Small ones may go a little beyond the limit.
     ///
     /// # Errors
     /// [`SendError`], except for [`SendError::NotConnected`]; the message will not be sent then.
@@ -81,7 +90,10 @@ impl Outbox {
         }
         let queued_bytes = state.queued_bytes();
         let full = Err(SendError::Full { queued_bytes });
-        if queued_bytes >= self.0.limit_bytes {
+        let is_small = value_bytes(message) <= SMALL_BYTES;
+        let reserve_bytes = if is_small { self.0.limit_bytes / RESERVE_PART } else { 0 };
+        let limit_bytes = self.0.limit_bytes + reserve_bytes;
+        if queued_bytes >= limit_bytes {
             return full;
         }
         let end = state.waiting.len();
@@ -89,7 +101,7 @@ impl Outbox {
             return Err(SendError::TooLarge { len_bytes });
         }
         // Its length is known only now. A message above the limit may still have the queue alone.
-        if queued_bytes > 0 && state.queued_bytes() > self.0.limit_bytes {
+        if queued_bytes > 0 && state.queued_bytes() > limit_bytes {
             state.waiting.truncate(end);
             return full;
         }
@@ -177,11 +189,25 @@ impl State {
     }
 }
 
+/// How many bytes of values a message carries.
+fn value_bytes(message: &Message) -> usize {
+    let of_record = |record: &Record| record.value.as_ref().map_or(0, Bytes::len);
+    let of_records = |records: &[(Key, Record)]| {
+        records.iter().map(|(_, record)| of_record(record)).sum::<usize>()
+    };
+    match message {
+        Message::Request { body: Request::Put { record, .. }, .. } => of_record(record),
+        Message::Request { body: Request::Merge { records }, .. } => of_records(records),
+        Message::Response { body: Response::Found(Some(record)), .. } => of_record(record),
+        Message::Response { body: Response::Fetched(records), .. } => of_records(records),
+        Message::Request { .. } | Message::Response { .. } => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use bytes::{Bytes, BytesMut};
-    use quorate_node::Response;
-    use quorate_record::{NodeId, Record, Timestamp, Version, Writer};
+    use bytes::BytesMut;
+    use quorate_record::{NodeId, Timestamp, Version, Writer};
 
     use super::*;
     use crate::{decode_message, next_frame};
@@ -277,5 +303,20 @@ mod tests {
         outbox.abandon();
         assert_eq!(outbox.try_send(&pong(2)), Err(SendError::Closed));
         assert_eq!(outbox.take().await, None);
+    }
+
+    #[test]
+    fn a_small_message_gets_through_where_a_large_one_does_not() {
+        let outbox = Outbox::new(40 * 1024);
+        let found = |id| {
+            let writer = Writer { node: NodeId::new("n1").unwrap(), incarnation: 1 };
+            let version = Version { timestamp: Timestamp::from_bits(1), writer };
+            let record = Record::live(version, vec![0; 40 * 1024]);
+            Message::Response { id, body: Response::Found(Some(record)) }
+        };
+        assert_eq!(outbox.try_send(&found(1)), Ok(()));
+        assert!(matches!(outbox.try_send(&found(2)), Err(SendError::Full { .. })));
+        let refusal = Response::Refused(quorate_node::Refusal::Overloaded);
+        assert_eq!(outbox.try_send(&Message::Response { id: 2, body: refusal }), Ok(()));
     }
 }
