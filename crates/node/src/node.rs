@@ -38,6 +38,7 @@ pub struct Node {
     pub(crate) clock: HybridClock,
     pub(crate) membership: Membership<NodeId>,
     pub(crate) peers: BTreeMap<NodeId, PeerFacts>,
+    pub(crate) clock_ahead: bool,
     pub(crate) hints: HintBook,
     pub(crate) hint_waiters: BTreeMap<u64, Vec<(HintWaiter, PutOutcome)>>,
     pub(crate) hedge: HedgePolicy,
@@ -100,6 +101,7 @@ impl Node {
             clock: HybridClock::new(writer, ceiling, options.max_clock_skew_ms),
             membership: Membership::new(peers, options.membership, now.instant),
             peers: BTreeMap::new(),
+            clock_ahead: false,
             hints: handoff::book(id, &options, hints, now),
             hint_waiters: BTreeMap::new(),
             hedge: HedgePolicy::new(),
@@ -184,13 +186,14 @@ impl Node {
                     let body = Request::Ping { wall_ms: now.wall_ms };
                     self.call_within(PING_TIMEOUT, peer, body, Waiter::Ping, now);
                 }
-                MembershipAction::Changed { peer, to: PeerState::Up, .. } => {
-                    self.hints.target_up(peer, now.instant);
+                MembershipAction::Changed { peer, to, .. } => {
+                    match to {
+                        PeerState::Up => self.hints.target_up(peer, now.instant),
+                        PeerState::Down => self.hints.target_down(peer),
+                        PeerState::Suspect => {}
+                    }
+                    self.compare_clocks();
                 }
-                MembershipAction::Changed { peer, to: PeerState::Down, .. } => {
-                    self.hints.target_down(peer);
-                }
-                MembershipAction::Changed { to: PeerState::Suspect, .. } => {}
             }
         }
     }

@@ -89,11 +89,32 @@ impl Node {
         self.ring.arcs().all(|(_, owners)| owners.filter(up).count() >= r)
     }
 
+    /// Whether this node's clock is further ahead of most of its peers' than clocks may differ, as
+    /// far as those that are up have told. It takes no writes then: they would be held here alone,
+    /// and hide what the others acknowledge until their clocks are there too.
+    #[must_use]
+    pub fn clock_is_ahead(&self) -> bool {
+        self.clock_ahead
+    }
+
+    /// To be called when a clock or the state of a peer has changed.
+    pub(crate) fn compare_clocks(&mut self) {
+        let limit_ms = i64::try_from(self.options.max_clock_skew_ms).unwrap_or(i64::MAX);
+        let up = self.membership.iter().filter(|(_, state)| *state == PeerState::Up);
+        let offsets = up.filter_map(|(id, _)| self.peers.get(&id)?.clock_offset_ms);
+        let (mut behind, mut others) = (0, 0);
+        for offset_ms in offsets {
+            *if offset_ms < -limit_ms { &mut behind } else { &mut others } += 1;
+        }
+        self.clock_ahead = behind > others;
+    }
+
     /// A peer has told its wall clock in answer to a ping.
     pub(crate) fn note_clock(&mut self, peer: NodeId, wall_ms: u64, sent: Instant, now: Now) {
         let round_trip = now.instant.saturating_duration_since(sent);
         let half_ms = i64::try_from(round_trip.as_millis() / 2).unwrap_or(i64::MAX);
         let offset_ms = wall_ms.wrapping_sub(now.wall_ms).cast_signed().saturating_add(half_ms);
         self.peers.entry(peer).or_default().clock_offset_ms = Some(offset_ms);
+        self.compare_clocks();
     }
 }

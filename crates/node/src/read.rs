@@ -1,5 +1,6 @@
 use std::time::Instant;
 
+use quorate_membership::PeerState;
 use quorate_quorum::{Get, GetAction, GetEvent, GetOptions, Repair};
 use quorate_record::{Key, NodeId, Record};
 
@@ -28,9 +29,12 @@ impl Node {
         let ClientRequest { key, quorum, atomic, timeout, .. } = body;
         let mut nodes = self.preference(&key);
         let replicas = quorum.n().min(nodes.len());
-        // This node first, then by distance; a stable sort keeps the ring order among equals.
+        // This node first, then those that answer, then by distance; a stable sort keeps the ring
+        // order among equals.
         nodes[..replicas].sort_by_key(|&node| {
-            if node == self.id { None } else { Some(self.membership.rtt(node)) }
+            let distance =
+                (self.membership.state(node) != Some(PeerState::Up), self.membership.rtt(node));
+            (node != self.id).then_some(distance)
         });
         let repair = match atomic {
             true if planted!(NoWriteBack) => Repair::Async,

@@ -40,6 +40,10 @@ impl Node {
         }
         match body.operation {
             Operation::Get => self.begin_read(request, body, now),
+            Operation::Put(_) | Operation::Delete if self.clock_is_ahead() => {
+                self.counters.refused_clock_ahead += 1;
+                self.reply(request, ClientReply::Refused(Refusal::ClockAhead));
+            }
             Operation::Put(_) | Operation::Delete => {
                 let deadline = now.instant + body.timeout;
                 self.begin_write(request, body, deadline, now);

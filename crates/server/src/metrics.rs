@@ -38,6 +38,7 @@ fn counters(view: &View<'_>, registry: &mut Registry) {
     add("hedges", "Reads that asked one replica more", done.hedges);
     add("read_repairs", "Stale replicas sent a newer record by a read", done.read_repairs);
     add("skew_refusals", "Records refused as too far ahead", done.refused_too_far_ahead);
+    add("clock_refusals", "Client writes refused for this clock", done.refused_clock_ahead);
     add("overload_refusals", "Client requests refused for load", done.refused_overloaded);
     let hints = view.node.hints().stats(view.now.wall_ms);
     add("hints_delivered", "Hints that their replica took", hints.delivered);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_membership::PeerState;
-use quorate_node::{Comparison, Node, Now, PeerStatus};
+use quorate_node::{Comparison, Node, Now, PeerStatus, Refusal};
 use quorate_record::{Key, NodeId};
 use quorate_storage::SyncPolicy;
 use quorate_transport::PeerLinks;
@@ -228,6 +228,9 @@ impl View<'_> {
     pub(crate) fn ready(&self) -> Result<(), String> {
         if let Some(why) = self.local.store.poisoned() {
             return Err(why.to_string());
+        }
+        if self.node.clock_is_ahead() {
+            return Err(Refusal::ClockAhead.to_string());
         }
         let up = |peer: &PeerStatus| peer.state == PeerState::Up;
         if self.node.can_read(self.config.r) {

@@ -245,6 +245,31 @@ fn a_clock_that_is_far_ahead_drags_nobody_along() {
 }
 
 #[test]
+fn a_node_whose_clock_is_far_ahead_of_the_others_takes_no_writes() {
+    let mut world = World::new(3, without_anti_entropy());
+    world.set_clock(id(2), 3_600_000);
+    world.run(Duration::from_secs(2));
+    let reply = world.put(id(2), "cat", "future", quorum(true));
+    assert_eq!(reply, ClientReply::Refused(Refusal::ClockAhead));
+    written(world.put(id(1), "cat", "now", quorum(true)));
+    assert_eq!(value(world.get(id(2), "cat", quorum(true))), Some("now".into()));
+    world.set_clock(id(2), 0);
+    world.run(Duration::from_secs(2));
+    written(world.put(id(2), "dog", "back", quorum(true)));
+}
+
+#[test]
+fn a_replica_that_is_only_suspected_is_asked_last() {
+    let mut world = World::new(3, without_anti_entropy());
+    written(world.put(id(1), "cat", "meow", quorum(true)));
+    world.cut(id(2));
+    world.run(Duration::from_millis(1_500));
+    let receipt = read(world.get(id(1), "cat", quorum(true)));
+    assert_eq!(receipt.from, [id(1), id(3)]);
+    assert_eq!(world.node(id(1)).counters().hedges, 0);
+}
+
+#[test]
 fn a_full_disk_is_told_and_service_goes_on_elsewhere_and_afterwards() {
     let mut world = World::new(3, without_anti_entropy());
     written(world.put(id(1), "cat", "meow", quorum(true)));

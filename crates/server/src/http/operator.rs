@@ -43,7 +43,7 @@ pub(super) fn ring(face: &Face, query: &str) -> Result<Answer, Problem> {
 pub(super) async fn snapshot(face: &Face) -> Result<Answer, Problem> {
     match face.backend().snapshot().await {
         Ok(Ok(report)) => Ok(answer::json(&report)),
-        Ok(Err(reason)) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, reason)),
+        Ok(Err(reason)) => Err(Problem::unavailable(reason)),
         Err(_) => Err(Problem::unavailable("the node is stopping")),
     }
 }
