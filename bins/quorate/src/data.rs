@@ -1,5 +1,5 @@
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     io::{self, Read, Write},
     os::unix::ffi::{OsStrExt, OsStringExt},
     process::ExitCode,
@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use quorate_client::{Client, ClientOptions, GetOptions, PutOptions};
+use quorate_record::{Key, MAX_VALUE_BYTES};
 use tokio::runtime;
 
 use crate::{
@@ -20,17 +21,17 @@ pub(crate) fn put(args: PutArgs) -> Result<ExitCode> {
         Some(value) if value != "-" => value.into_vec(),
         _ => read_stdin()?,
     };
-    let client = connect(&args.node)?;
-    block_on(client.put(args.key.as_bytes(), value, &PutOptions::default()))?
-        .with_context(|| what("put", &args.key))?;
+    let (key, client) = (key(&args.key)?, connect(&args.node)?);
+    block_on(client.put(key.as_bytes(), value, &PutOptions::default()))?
+        .with_context(|| format!("put {key}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints a value.
 pub(crate) fn get(args: KeyArgs) -> Result<ExitCode> {
-    let client = connect(&args.node)?;
-    let found = block_on(client.get(args.key.as_bytes(), &GetOptions::default()))?
-        .with_context(|| what("get", &args.key))?;
+    let (key, client) = (key(&args.key)?, connect(&args.node)?);
+    let found = block_on(client.get(key.as_bytes(), &GetOptions::default()))?
+        .with_context(|| format!("get {key}"))?;
     let Some(found) = found else { return Ok(ExitCode::FAILURE) };
     let mut stdout = io::stdout().lock();
     stdout.write_all(&found.value).and_then(|()| stdout.flush()).context("stdout")?;
@@ -39,9 +40,9 @@ pub(crate) fn get(args: KeyArgs) -> Result<ExitCode> {
 
 /// Deletes a value.
 pub(crate) fn delete(args: KeyArgs) -> Result<ExitCode> {
-    let client = connect(&args.node)?;
-    block_on(client.delete(args.key.as_bytes(), &PutOptions::default()))?
-        .with_context(|| what("delete", &args.key))?;
+    let (key, client) = (key(&args.key)?, connect(&args.node)?);
+    block_on(client.delete(key.as_bytes(), &PutOptions::default()))?
+        .with_context(|| format!("delete {key}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -61,12 +62,15 @@ pub(crate) fn block_on<T>(call: impl Future<Output = T>) -> Result<T> {
     Ok(runtime::Builder::new_current_thread().enable_all().build()?.block_on(call))
 }
 
-fn what(command: &str, key: &OsStr) -> String {
-    format!("{command} {}", OsString::from(key).display())
+fn key(text: &OsStr) -> Result<Key> {
+    let bytes = text.as_bytes().to_vec();
+    Key::new(bytes).map_err(|error| Usage(format!("KEY: {error}")).into())
 }
 
+/// One byte more than a value may have is enough to be told that it is too long.
 fn read_stdin() -> Result<Vec<u8>> {
     let mut value = Vec::new();
-    io::stdin().lock().read_to_end(&mut value).context("stdin")?;
+    let most = MAX_VALUE_BYTES as u64 + 1;
+    io::stdin().lock().take(most).read_to_end(&mut value).context("stdin")?;
     Ok(value)
 }
