@@ -152,6 +152,7 @@ pub struct Put<I, V> {
     told: V, // the greatest version heard of, our own included
     round: Round,
     restamping: bool,
+    floor_met: bool, // `w` replicas, not fallbacks, said what the second version must be above
     clock_stuck: bool, // there will be no second round
     seats: Vec<Seat<I>>,
     waiting: BTreeMap<I, Waiting>, // whoever answers leaves, so no answer counts twice
@@ -249,6 +250,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             version,
             round,
             restamping: false,
+            floor_met: false,
             clock_stuck: false,
             seats: replicas.iter().cloned().map(Seat::new).collect(),
             waiting: BTreeMap::new(),
@@ -464,6 +466,8 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             self.reply(Ok(self.receipt()));
         } else if answered >= needed && !self.clock_stuck {
             self.restamping = true;
+            let replicas = self.seats.iter().filter(|seat| seat.counted(false).is_some());
+            self.floor_met = replicas.count() >= needed;
             self.actions.push_back(PutAction::Restamp { above: self.told.clone() });
         } else {
             // Without a second round only those count that have stored the record.
@@ -570,12 +574,17 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
     fn receipt(&self) -> PutReceipt<I, V> {
         let acks: Vec<I> = self.acks().cloned().collect();
         let hint = |seat: &Seat<I>| Some((seat.replica.clone(), seat.holder()?));
+        let by_fallback = acks.iter().any(|node| self.seats.iter().all(|it| it.replica != *node));
+        // Whoever supersedes a version that fallbacks let pass may have done so before the write.
+        let mut counted = self.seats.iter().filter_map(|it| it.counted(self.quorum.sloppy()));
+        let superseded =
+            counted.any(|(_, answer)| answer == Answer::Superseded) && self.round == Round::Second;
         PutReceipt {
             version: self.version.clone(),
             w: self.quorum.w(),
             n: self.quorum.n(),
             hinted: self.seats.iter().filter_map(hint).collect(),
-            sloppy: acks.iter().any(|node| self.seats.iter().all(|seat| seat.replica != *node)),
+            sloppy: by_fallback || (superseded && !self.floor_met),
             acks,
             round: self.round,
         }

@@ -19,7 +19,8 @@ pub struct PutReceipt<I, V> {
     pub acks: Vec<I>,
     /// The replicas known to have missed the write, each with who holds its hint.
     pub hinted: Vec<(I, Holder<I>)>,
-    /// Whether a fallback's ack was counted. Then a read need not meet this write.
+    /// Whether a fallback's ack was counted, or a fallback's word for what the second version must
+    /// be above. Then a read need not meet this write.
     pub sloppy: bool,
     /// The round whose answers were counted.
     pub round: Round,

@@ -549,6 +549,24 @@ fn stored_second(from: &'static str) -> Event {
 }
 
 #[test]
+fn a_second_version_that_rests_on_a_fallback_is_strict_only_if_replicas_store_it() {
+    for (answer, sloppy) in [("stored", false), ("superseded", true)] {
+        let mut case = Case::sent(&["a", "b", "c", "f"], &["b"], 2, true);
+        case.on(superseded("f", 15));
+        assert_eq!(case.on(superseded("a", 20)), [Restamp { above: 20 }]);
+        case.on(PutEvent::Restamped { version: 21 });
+        case.on(stored_second("a"));
+        let last = match answer {
+            "stored" => stored_second("c"),
+            _ => PutEvent::Superseded { from: "c", round: Second, by: 40 },
+        };
+        let actions = case.on(last);
+        let Some(Reply(Ok(receipt))) = actions.first() else { panic!("two acks: {actions:?}") };
+        assert_eq!((&receipt.acks[..], receipt.sloppy), (&["a", "c"][..], sloppy));
+    }
+}
+
+#[test]
 fn an_atomic_write_asks_a_majority_and_then_writes_above_what_it_was_told() {
     let mut case = Case::atomic(&["a", "b", "c"], &[]);
     let asks = [send("a", Asking), send("b", Asking), send("c", Asking), case.timer(TIMEOUT)];

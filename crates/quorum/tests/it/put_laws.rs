@@ -271,7 +271,7 @@ impl World {
     fn check_receipt(&self, receipt: &PutReceipt<u8, u32>, setting: &Setting) {
         let quorum = setting.quorum;
         let mut seats = BTreeSet::new();
-        let mut by_fallback = false;
+        let (mut by_fallback, mut all_stored) = (false, true);
         for node in &receipt.acks {
             let sent = self.sends.iter().find(|s| (s.to, s.round) == (*node, receipt.round));
             let sent = sent.expect("an ack of somebody who was asked");
@@ -280,10 +280,12 @@ impl World {
             assert!(counts, "{node} never acknowledged this round");
             assert!(seats.insert(sent.replica()), "a replica and its stand-in both counted");
             by_fallback |= sent.hint_for.is_some();
+            all_stored &= sent.stored();
         }
         assert!(seats.len() >= quorum.w());
-        assert_eq!(receipt.sloppy, by_fallback);
-        assert!(quorum.sloppy() || !by_fallback);
+        assert!(receipt.sloppy || !by_fallback);
+        assert!(by_fallback || !receipt.sloppy || !all_stored, "replicas stored all that counts");
+        assert!(quorum.sloppy() || !receipt.sloppy);
         let version = if receipt.round == Round::First { VERSION } else { self.version };
         assert_eq!(receipt.version, version, "one version for all acks");
     }
