@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use quorate_storage::fault::{self, Crash, FaultKind};
+use quorate_storage::{
+    SyncPolicy,
+    fault::{self, Crash, FaultKind},
+};
 
 use crate::{Fault, Loss, NetworkOptions, Random, Scenario, World, name, network::micros};
 
@@ -37,6 +40,8 @@ pub(crate) struct Nemesis {
     clocks: Random,
     agenda: BTreeMap<(u64, u64), Plan>,
     planned: u64,
+    /// Whether what was acknowledged may not be synced yet: then power does not fail, processes end instead.
+    lax: bool,
     /// The only node whose files rot: what another one acknowledged is then still somewhere.
     victim: usize,
     /// Whose disk is full, and whose next operations may fail: these need not be able to start.
@@ -58,6 +63,7 @@ impl Nemesis {
             clocks: Random::stream(scenario.seed, "clock"),
             agenda: BTreeMap::new(),
             planned: 0,
+            lax: scenario.files.sync != SyncPolicy::Always,
             victim,
             full: BTreeSet::new(),
             failing: BTreeSet::new(),
@@ -201,18 +207,19 @@ impl Nemesis {
             }
             Fault::Kill => self.down(node, Loss::Process, world),
             Fault::PowerLoss => {
-                let crash = self.crash();
-                self.down(node, Loss::Power(crash), world);
+                let loss = self.power_loss();
+                self.down(node, loss, world);
             }
             Fault::CrashInActions => {
                 let actions = u32::try_from(self.random.below(40)).expect("below 40");
                 let loss = match self.random.chance(0.5) {
                     true => Loss::Process,
-                    false => Loss::Power(self.crash()),
+                    false => self.power_loss(),
                 };
                 world.end_after_actions(node, actions, loss);
                 self.plan_restart(node, world);
             }
+            Fault::CrashInTurn if self.lax => self.down(node, Loss::Process, world),
             Fault::CrashInTurn => {
                 let (operations, crash) = (self.random.below(12), self.crash());
                 world.power_fails_in_turn(node, operations, crash);
@@ -220,8 +227,8 @@ impl Nemesis {
             }
             Fault::AllDown => {
                 for node in 0..nodes {
-                    let crash = self.crash();
-                    self.down(node, Loss::Power(crash), world);
+                    let loss = self.power_loss();
+                    self.down(node, loss, world);
                 }
             }
             Fault::Pause => {
@@ -262,11 +269,9 @@ impl Nemesis {
                 self.plan_in(wait, Plan::Empty { node }, world);
             }
             Fault::BitRot => {
-                if !world.is_running(self.victim) {
-                    self.rot(world);
-                } else {
-                    return;
-                }
+                // Running or not: what it has read, it does not read again before it is restarted.
+                self.down(self.victim, Loss::Process, world);
+                self.rot(world);
             }
             _ => unreachable!("{fault} does not strike"),
         }
@@ -286,6 +291,10 @@ impl Nemesis {
         self.random.shuffle(&mut all);
         let there = all.split_off(1 + self.random.index(nodes - 1));
         (all, there)
+    }
+
+    fn power_loss(&mut self) -> Loss {
+        if self.lax { Loss::Process } else { Loss::Power(self.crash()) }
     }
 
     fn crash(&mut self) -> Crash {
@@ -324,7 +333,7 @@ impl Nemesis {
             world.coverage().count("state: restart");
         }
         let error_at_start = self.random.chance(self.of(Fault::StartError));
-        let started = if self.random.chance(in_recovery) {
+        let started = if !self.lax && self.random.chance(in_recovery) {
             let (operations, crash) = (self.random.below(60), self.crash());
             world.start_with_power_failing(node, operations, crash).map(|failed| !failed)
         } else {
@@ -358,7 +367,7 @@ impl Nemesis {
             world.coverage().count("state: log failed");
             let loss = match self.random.chance(0.7) {
                 true => Loss::Process,
-                false => Loss::Power(self.crash()),
+                false => self.power_loss(),
             };
             self.down(node, loss, world);
         } else {

@@ -72,6 +72,9 @@ pub(crate) struct Opened {
 
 const DATA_DIR: &str = "/data";
 
+/// How far ahead of the wall clock a ceiling that was lost is taken to have been, as a server does.
+const MOST_LOST_CEILING_MS: u64 = 1_000;
+
 /// Opens the files of a node and starts it, as a server does.
 pub(crate) fn open(
     fs: &FaultFs,
@@ -96,7 +99,12 @@ pub(crate) fn open(
     let (hints, held, found_hints) = HintLog::open(fs, &hint_dir, &hint_options, Box::new(|| {}))?;
 
     let writer = Writer { node: id, incarnation: meta.incarnation };
-    let ceiling = found.clock_ceiling.unwrap_or(Timestamp::ZERO);
+    let mut ceiling = found.clock_ceiling.unwrap_or(Timestamp::ZERO);
+    if !found.damages.is_empty() {
+        // A greater one may be among what was lost.
+        let ahead_ms = node.max_clock_skew_ms.min(MOST_LOST_CEILING_MS);
+        ceiling = ceiling.max(Timestamp::from_wall_ms(now.wall_ms + ahead_ms));
+    }
     let node = Node::new(writer, ring.clone(), node.clone(), ceiling, held, now);
     let process = Process { node, local: Local { store, hints }, wake_us: None, turns: [false; 2] };
     let truncated_bytes = found.truncated_bytes + found_hints.truncated_bytes;

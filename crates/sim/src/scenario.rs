@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use quorate_membership::MembershipOptions;
 use quorate_node::NodeOptions;
 use quorate_quorum::{Quorum, Repair};
+use quorate_storage::SyncPolicy;
 
 use crate::{Family, Fault, FileOptions, NetworkOptions, Profile, Random, WorldOptions};
 
@@ -79,10 +80,12 @@ impl Scenario {
             membership: MembershipOptions::default(),
             ..NodeOptions::default()
         };
+        let now_and_then = SyncPolicy::Interval(Duration::from_millis(50));
+        let always = SyncPolicy::Always;
         let files = FileOptions {
+            sync: *random.pick(&[always, always, always, always, now_and_then, SyncPolicy::Os]),
             segment_bytes: *random.pick(&[192 << 10, 256 << 10, 512 << 10]),
             snapshot_after_bytes: *random.pick(&[4 << 10, 32 << 10, 256 << 10]),
-            ..FileOptions::default()
         };
         let mut scenario = Self {
             seed,

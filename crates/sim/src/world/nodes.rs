@@ -135,7 +135,6 @@ impl World {
         }
         let replies = process.local.take_replies();
         if let Some(again) = again {
-            process.turns[which as usize] = true;
             self.plan(micros(again).max(self.now_us), Happening::Turn { node, life, which });
         }
         self.trace.note(&[self.now_us, 10, node as u64, which as u64, replies.len() as u64]);
