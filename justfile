@@ -61,9 +61,9 @@ test *args:
 bench *args:
     cargo bench --package quorate-benches "$@"
 
-# Random faults over a whole cluster in one thread
-sim *seed:
-    @echo "the simulator is not there yet" >&2; exit 2
+# Random faults over whole clusters in one thread: all that CI runs, or one seed again
+sim *args:
+    scripts/sim "$@"
 
 # Format, clippy, documentation
 lint:
