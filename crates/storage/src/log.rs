@@ -166,11 +166,13 @@ impl Log {
             && !last.sealed
             && next_seq >= options.next_seq_at_least
         {
-            let path = segment_path(dir, number);
-            let end = last.file.size().map_err(OpenError::io("read", &path))?.max(segment_bytes);
-            last.file.set_len(end).map_err(OpenError::io("lengthen", &path))?;
-            space.set_active(last.file.clone(), last.head, last.head, end);
-            active = Some(ActiveFile { file: last.file, head: last.head, ready: last.head, end });
+            space.set_active(last.file.clone(), last.head, last.head, last.end);
+            active = Some(ActiveFile {
+                file: last.file,
+                head: last.head,
+                ready: last.head,
+                end: last.end,
+            });
         }
         if next_seq < options.next_seq_at_least {
             let lost = Damage {

@@ -51,12 +51,20 @@ pub struct Damage {
     pub segment: u64,
     /// Where in the file, in bytes; a copy is kept beside the log as `damaged-<segment>-<offset>`.
     pub offset: u64,
-    /// How many bytes; 0 if the file itself is missing.
+    /// How many bytes; 0 if the file ends there, or is missing.
     pub len: u64,
     /// The first sequence number that was lost.
     pub first_seq: u64,
-    /// The last one; less than `first_seq` if no frame is known to be lost.
+    /// The last one; less than `first_seq` if no frame is known to be lost. At the end of the log nothing tells how
+    /// many were: from `first_seq` on it may be any number.
     pub last_seq: u64,
+}
+
+impl Damage {
+    /// Whether it goes on to the end of the file.
+    fn reaches(&self, segment: &Segment) -> bool {
+        self.segment == segment.number && self.offset + self.len >= segment.window.size()
+    }
 }
 
 /// Why a log could not be opened.
@@ -115,6 +123,7 @@ pub(crate) struct Active {
     pub(crate) number: u64,
     pub(crate) file: Arc<dyn File>,
     pub(crate) head: u64,
+    pub(crate) end: u64,
     /// Nothing may be appended here: what lies behind the head is the proof that what lies before was synced.
     pub(crate) sealed: bool,
 }
@@ -154,7 +163,15 @@ pub(crate) fn recover(
         let start = reader.enter(previous, &mut segment);
         previous = Some(segment.number);
         let first_seq = reader.expected.unwrap_or(1);
-        let tail = reader.walk(&mut segment, start, limit);
+        let known = reader.report.damages.len();
+        let mut tail = reader.walk(&mut segment, start, limit);
+        if segment.is_cut() {
+            tail.damaged = true;
+            // Unless the frames that are missing said so already.
+            if reader.report.damages[known..].iter().all(|damage| !damage.reaches(&segment)) {
+                reader.cut(&segment, tail.head);
+            }
+        }
         segments.push(SegmentMeta { number: segment.number, first_seq, used_bytes: tail.head });
         if is_last {
             active = Some(reader.mend(dir, segment, tail)?);
@@ -176,6 +193,11 @@ struct Segment {
 }
 
 impl Segment {
+    /// Whether the file is shorter than it was made: its length is durable before its name is.
+    fn is_cut(&self) -> bool {
+        self.header.is_some_and(|header| self.window.size() < header.file_bytes)
+    }
+
     /// The sequence number that this segment begins with, from its frames if its header is gone.
     fn first_seq(&mut self) -> Option<u64> {
         match self.header {
@@ -211,7 +233,10 @@ fn open_segment(
     let len = window.size().min(DATA_OFFSET);
     let sector = window.bytes(0, len).expect("within the file");
     match SegmentHeader::decode(sector, number) {
-        Ok(header) => Ok(Segment { number, file, header: Some(header), window }),
+        Ok(header) => {
+            window.limit(header.file_bytes);
+            Ok(Segment { number, file, header: Some(header), window })
+        }
         Err(BadHeader::Damaged) => Ok(Segment { number, file, header: None, window }),
         Err(BadHeader::Version(found)) => Err(OpenError::Version {
             path: path.display().to_string(),
@@ -395,6 +420,19 @@ impl Reader<'_> {
         Tail { head: offset, remains_end: offset, damaged }
     }
 
+    /// Notes that a file ends too early, with good frames up to `head`.
+    fn cut(&mut self, segment: &Segment, head: u64) {
+        let (size, next) = (segment.window.size(), self.expected.unwrap_or(1));
+        let offset = head.min(size);
+        self.damage(Damage {
+            segment: segment.number,
+            offset,
+            len: size - offset,
+            first_seq: next,
+            last_seq: next - 1,
+        });
+    }
+
     fn damage(&mut self, damage: Damage) {
         if !planted!(CorruptFrameSkipped) {
             self.report.damages.push(damage);
@@ -449,6 +487,7 @@ impl Reader<'_> {
             number: segment.number,
             file: segment.file,
             head: if keeps_tail { tail.remains_end.next_multiple_of(8) } else { tail.head },
+            end: segment.window.size(),
             sealed: tail.damaged,
         })
     }

@@ -14,7 +14,9 @@ pub(crate) const DATA_OFFSET: u64 = 512;
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"QUORLOG\n";
-const HEADER_LEN: usize = 36;
+const HEADER_LEN: usize = 44;
+/// Where the header's own CRC is: it covers everything before.
+const CRC_OFFSET: usize = HEADER_LEN - 4;
 const RECYCLED: u32 = 1;
 
 /// What the first sector of a segment says.
@@ -25,6 +27,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) first_seq: u64,
     /// Whether old frames may lie where nothing has been written yet; otherwise there are zeros.
     pub(crate) recycled: bool,
+    /// The length of the file, which never changes: a shorter one was cut.
+    pub(crate) file_bytes: u64,
 }
 
 /// Why the first sector could not be used.
@@ -43,8 +47,9 @@ impl SegmentHeader {
         bytes[12..16].copy_from_slice(&(if self.recycled { RECYCLED } else { 0 }).to_le_bytes());
         bytes[16..24].copy_from_slice(&self.number.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.first_seq.to_le_bytes());
-        let crc = checksum(0, &bytes[..32]);
-        bytes[32..HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
+        bytes[32..CRC_OFFSET].copy_from_slice(&self.file_bytes.to_le_bytes());
+        let crc = checksum(0, &bytes[..CRC_OFFSET]);
+        bytes[CRC_OFFSET..HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
@@ -61,13 +66,14 @@ impl SegmentHeader {
                 word(12)?,
                 long(word(16)?, word(20)?),
                 long(word(24)?, word(28)?),
-                word(32)?,
+                long(word(32)?, word(36)?),
+                word(CRC_OFFSET)?,
             ))
         };
-        let Some((version, flags, named, first_seq, crc)) = fields() else {
+        let Some((version, flags, named, first_seq, file_bytes, crc)) = fields() else {
             return Err(BadHeader::Damaged);
         };
-        if bytes[..8] != MAGIC || checksum(0, &bytes[..32]) != crc {
+        if bytes[..8] != MAGIC || checksum(0, &bytes[..CRC_OFFSET]) != crc {
             return Err(BadHeader::Damaged);
         }
         if version != FORMAT_VERSION {
@@ -77,7 +83,7 @@ impl SegmentHeader {
         if named != number || first_seq == 0 {
             return Err(BadHeader::Damaged);
         }
-        Ok(Self { number, first_seq, recycled: flags & RECYCLED != 0 })
+        Ok(Self { number, first_seq, recycled: flags & RECYCLED != 0, file_bytes })
     }
 }
 
@@ -146,6 +152,12 @@ impl Window {
 
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Takes what lies behind `bytes` for nothing.
+    pub(crate) fn limit(&mut self, bytes: u64) {
+        self.size = self.size.min(bytes);
+        self.buf.clear();
     }
 
     pub(crate) fn unreadable_bytes(&self) -> u64 {
@@ -232,7 +244,8 @@ pub(crate) fn index(bytes: u64) -> usize {
 mod tests {
     use super::*;
 
-    const HEADER: SegmentHeader = SegmentHeader { number: 9, first_seq: 100, recycled: true };
+    const HEADER: SegmentHeader =
+        SegmentHeader { number: 9, first_seq: 100, recycled: true, file_bytes: 4096 };
 
     #[test]
     fn a_header_reads_as_it_was_written() {
@@ -256,9 +269,18 @@ mod tests {
     fn a_whole_header_of_another_version_says_which() {
         let mut bytes = HEADER.encode();
         bytes[8] = 2;
-        let crc = checksum(0, &bytes[..32]);
-        bytes[32..36].copy_from_slice(&crc.to_le_bytes());
+        let crc = checksum(0, &bytes[..CRC_OFFSET]);
+        bytes[CRC_OFFSET..HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(SegmentHeader::decode(&bytes, 9), Err(BadHeader::Version(2)));
+    }
+
+    #[test]
+    fn the_format_is_frozen() {
+        let bytes = HEADER.encode();
+        assert_eq!(bytes[..16], *b"QUORLOG\n\x01\0\0\0\x01\0\0\0");
+        assert_eq!(bytes[16..32], [9, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[32..44], [0, 16, 0, 0, 0, 0, 0, 0, 131, 101, 240, 99]);
+        assert!(bytes[44..].iter().all(|byte| *byte == 0));
     }
 
     #[test]

@@ -218,7 +218,12 @@ impl Writer {
         }
         let spare = self.space.take_next(DATA_OFFSET)?;
         let number = self.number + 1;
-        let header = SegmentHeader { number, first_seq: self.next_seq, recycled: spare.recycled };
+        let header = SegmentHeader {
+            number,
+            first_seq: self.next_seq,
+            recycled: spare.recycled,
+            file_bytes: spare.end,
+        };
         let path = segment_path(&self.dir, number);
         let named = spare
             .file

@@ -65,47 +65,80 @@ fn for_each(end: usize, case: impl Fn(usize) + Sync) {
 }
 
 #[test]
-fn a_log_cut_at_any_byte_loses_nothing_without_a_word_and_goes_on() {
+fn a_file_cut_at_any_byte_gives_back_what_is_left_of_it_and_is_reported() {
     let (fs, last) = written();
-    for path in segments(&fs) {
-        let len = fs.contents(&path).unwrap().len();
-        for_each(len, |cut| {
+    let files = segments(&fs);
+    for (place, path) in files.iter().enumerate() {
+        let bytes = fs.contents(path).unwrap();
+        let next =
+            files.get(place + 1).map_or(last + 1, |next| first_seq(&fs.contents(next).unwrap()));
+        for_each(bytes.len(), |cut| {
             let fs = fs.fork();
-            fs.tamper(&path, |bytes| bytes.truncate(cut)).unwrap();
-            // A file that ends in a whole frame looks as if the next one had never been written.
+            fs.tamper(path, |bytes| bytes.truncate(cut)).unwrap();
+            let lost = first_lost(first_seq(&bytes)..next, cut)..next;
+            let is_last = next > last;
+            let left: Vec<u64> = (1..=last).filter(|seq| !lost.contains(seq)).collect();
             let opened = open(&fs, &small());
-            let seqs = genuine(&opened.frames);
-            if path == *segments(&fs).last().unwrap() && opened.found.truncated_bytes == 0 {
-                let expected = opened.found.last_seq;
-                assert!(seqs.iter().copied().eq(1..=expected), "cut at {cut}: {seqs:?}");
-                let next = expected + 1;
-                append(&opened.log, [next]);
-                drop(opened);
-                assert_eq!(genuine(&open(&fs, &small()).frames), (1..=next).collect::<Vec<_>>());
-            } else {
-                drop(opened);
-                let fs = fs.fork();
-                fs.tamper(&path, |bytes| bytes.truncate(cut)).unwrap();
-                accounted_for(
-                    &Recovery { truncated_bytes: 1, ..open(&fs, &small()).found },
-                    &seqs,
-                    last,
+            assert_eq!(genuine(&opened.frames), left, "cut at {cut}");
+            let damages = &opened.found.damages;
+            assert!(!damages.is_empty(), "cut at {cut}, and nobody says so");
+            if is_last {
+                // What was there at the end, nothing else knows.
+                assert!(
+                    damages.iter().all(|damage| damage.first_seq == lost.start
+                        && damage.last_seq + 1 == lost.start)
                 );
-                survives_cut(&fs);
+            } else {
+                let reported = damages.iter().flat_map(|damage| damage.first_seq..=damage.last_seq);
+                assert!(reported.eq(lost.clone()), "cut at {cut}: {damages:?}");
             }
+
+            let appended = if is_last { lost.start } else { last + 1 };
+            append(&opened.log, [appended]);
+            drop(opened);
+            let again = open(&fs, &small());
+            let left: Vec<u64> = left.into_iter().chain([appended]).collect();
+            assert_eq!(genuine(&again.frames), left);
+            assert!(!again.found.damages.is_empty(), "cut at {cut}, and forgotten");
         });
     }
 }
 
-/// As [`survives`], for a file whose first recovery has been checked.
-fn survives_cut(fs: &FaultFs) {
-    let first = open(fs, &small());
-    let mut seqs = genuine(&first.frames);
-    let next = first.found.last_seq + 1;
-    append(&first.log, [next]);
-    seqs.push(next);
-    drop(first);
-    assert_eq!(genuine(&open(fs, &small()).frames), seqs);
+/// The number of the first frame of a segment.
+fn first_seq(segment: &[u8]) -> u64 {
+    u64::from_le_bytes(segment[24..32].try_into().unwrap())
+}
+
+/// The first of the frames `seqs` of a segment that does not end before `cut`.
+fn first_lost(seqs: std::ops::Range<u64>, cut: usize) -> u64 {
+    let mut end = 512;
+    let is_whole = |seq: &u64| {
+        end += frame_len(*seq);
+        end <= cut
+    };
+    seqs.start + seqs.take_while(is_whole).count() as u64
+}
+
+#[test]
+fn a_longer_file_than_was_made_gives_back_what_was_appended() {
+    let (fs, last) = written();
+    let path = segments(&fs).pop().unwrap();
+    fs.tamper(&path, |bytes| bytes.extend([0xff; 1000])).unwrap();
+    survives(&fs, last);
+}
+
+#[test]
+fn a_log_goes_on_in_its_last_segment_when_segments_get_another_size() {
+    let fs = FaultFs::new();
+    append(&open(&fs, &small()).log, 1..=3);
+    let larger = quorate_storage::LogOptions { segment_bytes: 9216, ..small() };
+    append(&open(&fs, &larger).log, 4..=80);
+    let Opened { found, frames, .. } = open(&fs, &small());
+    assert!(found.damages.is_empty(), "{found:?}");
+    assert!(genuine(&frames).into_iter().eq(1..=80));
+    let sizes: Vec<usize> =
+        segments(&fs).iter().map(|path| fs.contents(path).unwrap().len()).collect();
+    assert_eq!(sizes, [5632, 9216]);
 }
 
 #[test]
@@ -193,8 +226,8 @@ fn an_unknown_format_version_is_refused_with_both_versions() {
     let path = segments(&fs)[0].clone();
     fs.tamper(&path, |bytes| {
         bytes[8] = 9;
-        let crc = crc32fast::hash(&bytes[..32]);
-        bytes[32..36].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..40]);
+        bytes[40..44].copy_from_slice(&crc.to_le_bytes());
     })
     .unwrap();
     let error =
@@ -318,5 +351,9 @@ fn a_log_that_ends_before_what_its_owner_remembers_is_damaged() {
 
 /// The offset behind frame `seq` in the first segment.
 fn end_of(seq: u64) -> usize {
-    512 + (1..=seq).map(|seq| (24 + payload(seq).len()).next_multiple_of(8)).sum::<usize>()
+    512 + (1..=seq).map(frame_len).sum::<usize>()
+}
+
+fn frame_len(seq: u64) -> usize {
+    (24 + payload(seq).len()).next_multiple_of(8)
 }
