@@ -18,7 +18,7 @@ fn values_go_in_and_out_as_they_are() {
     let found = quorate(&["get", "cat"], "n1");
     assert_eq!((found.code, found.stdout.as_str()), (Some(1), ""));
     assert_eq!(quorate(&["delete", "cat"], "n3").code, Some(0), "twice is no error");
-    assert_eq!(quorate(&["put", "", "x"], "n1").code, Some(1), "an empty key is none");
+    assert_eq!(quorate(&["put", "", "x"], "n1").code, Some(2), "an empty key is none");
 }
 
 #[test]
