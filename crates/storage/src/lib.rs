@@ -39,6 +39,7 @@ mod hint_log;
 mod in_flight;
 mod log;
 mod meta;
+mod newest;
 mod queue;
 mod recovery;
 mod segment;

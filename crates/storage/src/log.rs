@@ -159,7 +159,6 @@ impl Log {
         let space = Arc::new(Space::new(fs.clone(), dir, space_options, recovered.spares));
         space.drop_surplus().map_err(OpenError::io("tidy", dir))?;
 
-        let number = recovered.active.as_ref().map_or(0, |active| active.number);
         let mut next_seq = recovered.report.last_seq + 1;
         let mut active = None;
         if let Some(last) = recovered.active
@@ -176,7 +175,7 @@ impl Log {
         }
         if next_seq < options.next_seq_at_least {
             let lost = Damage {
-                segment: number + 1,
+                segment: recovered.newest.number + 1,
                 offset: 0,
                 len: 0,
                 first_seq: next_seq,
@@ -198,7 +197,8 @@ impl Log {
             segments: segments.clone(),
             on_progress: Box::new(on_progress),
             active,
-            number,
+            newest: recovered.newest,
+            newest_file: recovered.newest_file,
             next_seq,
             synced_through: next_seq - 1,
             unsynced_since: None,

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use self::look_ahead::look_ahead;
 use crate::frame::{HEADER_BYTES, frame_bytes};
 use crate::fs::{File, Fs};
+use crate::newest::{Newest, NewestFile};
 use crate::segment::{
     BadHeader, DATA_OFFSET, FORMAT_VERSION, SegmentHeader, Window, index, segment_number,
     segment_path, spare_number,
@@ -106,6 +107,9 @@ pub(crate) struct Recovered {
     /// Oldest first.
     pub(crate) segments: Vec<SegmentMeta>,
     pub(crate) active: Option<Active>,
+    /// The newest segment that ever was, as far as anything knows.
+    pub(crate) newest: Newest,
+    pub(crate) newest_file: NewestFile,
     pub(crate) spares: Vec<u64>,
 }
 
@@ -120,7 +124,6 @@ pub(crate) struct SegmentMeta {
 
 /// The last segment, as far as it has been written.
 pub(crate) struct Active {
-    pub(crate) number: u64,
     pub(crate) file: Arc<dyn File>,
     pub(crate) head: u64,
     pub(crate) end: u64,
@@ -144,9 +147,12 @@ pub(crate) fn recover(
         .map(|number| open_segment(fs, dir, *number, max_payload))
         .collect::<Result<Vec<_>, _>>()?;
 
+    let (newest_file, recorded) = NewestFile::open(fs, dir)?;
+
     let mut reader = Reader {
         replay,
         report: Recovery::default(),
+        recorded,
         expected: None,
         proven: 0,
         checkpoints: Vec::new(),
@@ -157,7 +163,12 @@ pub(crate) fn recover(
     let mut previous = None;
     while let Some(mut segment) = files.next() {
         let is_last = files.peek().is_none();
-        let next = files.peek_mut().and_then(|next| Some((next.number, next.first_seq()?)));
+        let next = match files.peek_mut() {
+            Some(next) => next.first_seq().map(|seq| (next.number, seq)),
+            None => {
+                (recorded.number > segment.number).then_some((recorded.number, recorded.first_seq))
+            }
+        };
         let limit =
             next.map(|(number, seq)| Limit { seq, file_missing: number > segment.number + 1 });
         let start = reader.enter(previous, &mut segment);
@@ -177,12 +188,26 @@ pub(crate) fn recover(
             active = Some(reader.mend(dir, segment, tail)?);
         }
     }
+    let last = segments.last().map_or(0, |last: &SegmentMeta| last.number);
+    let mut newest = recorded;
+    if last > recorded.number {
+        let first_seq = segments.last().map_or(1, |last| last.first_seq);
+        newest = Newest { number: last, first_seq };
+        if last > recorded.number + 1 {
+            // Frames go to a segment only when it is recorded, so there is no telling what else is gone.
+            reader.lost(last + 1, first_seq);
+        }
+    } else if last < recorded.number {
+        // If there is no segment at all, the older ones may have been recycled.
+        reader.lost(if last > 0 { last + 1 } else { recorded.number }, recorded.first_seq);
+        active = None;
+    }
     let mut report = reader.report;
     report.last_seq = reader.expected.map_or(0, |expected| expected - 1);
     for damage in &report.damages {
         keep_copy(fs, dir, damage);
     }
-    Ok(Recovered { report, segments, active, spares })
+    Ok(Recovered { report, segments, active, newest, newest_file, spares })
 }
 
 struct Segment {
@@ -271,6 +296,7 @@ struct Tail {
 struct Reader<'a> {
     replay: &'a mut dyn FnMut(Frame<'_>),
     report: Recovery,
+    recorded: Newest,
     /// The next sequence number, once the first is known.
     expected: Option<u64>,
     /// The greatest sequence number that anything read so far says was synced.
@@ -291,6 +317,8 @@ impl Reader<'_> {
             let len = segment.window.size().min(DATA_OFFSET);
             if segment.number == 1 {
                 self.expected = Some(1);
+            } else if segment.number == self.recorded.number {
+                self.expected = self.expected.or(Some(self.recorded.first_seq));
             }
             let next = self.expected.unwrap_or(1);
             self.damage(Damage {
@@ -320,7 +348,8 @@ impl Reader<'_> {
         };
         let expected = self.expected.unwrap_or(header.first_seq);
         let mut damaged = false;
-        if expected < header.first_seq {
+        let file_missing = previous.is_some_and(|previous| segment.number > previous + 1);
+        if expected < header.first_seq || (expected == header.first_seq && file_missing) {
             self.damage(Damage {
                 segment: previous
                     .map_or(segment.number, |previous| (previous + 1).min(segment.number)),
@@ -420,6 +449,14 @@ impl Reader<'_> {
         Tail { head: offset, remains_end: offset, damaged }
     }
 
+    /// Notes that segments from number `segment` on are missing at the end, where `first_seq` was in use.
+    fn lost(&mut self, segment: u64, first_seq: u64) {
+        let next = self.expected.unwrap_or(first_seq);
+        let after = next.max(first_seq);
+        self.damage(Damage { segment, offset: 0, len: 0, first_seq: next, last_seq: after - 1 });
+        self.expected = Some(after);
+    }
+
     /// Notes that a file ends too early, with good frames up to `head`.
     fn cut(&mut self, segment: &Segment, head: u64) {
         let (size, next) = (segment.window.size(), self.expected.unwrap_or(1));
@@ -484,7 +521,6 @@ impl Reader<'_> {
         }
         let keeps_tail = planted!(TornTailKept) && !tail.damaged;
         Ok(Active {
-            number: segment.number,
             file: segment.file,
             head: if keeps_tail { tail.remains_end.next_multiple_of(8) } else { tail.head },
             end: segment.window.size(),

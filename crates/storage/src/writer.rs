@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::frame::{FrameHeader, HEADER_BYTES, MAX_LAG, checksum, frame_bytes};
 use crate::fs::{File, Fs, is_full};
 use crate::log::SyncPolicy;
+use crate::newest::{Newest, NewestFile};
 use crate::queue::{Batch, Counters, LogError, Progress, Shared};
 use crate::recovery::SegmentMeta;
 use crate::segment::{DATA_OFFSET, SegmentHeader, epoch, segment_path};
@@ -23,8 +24,9 @@ pub(crate) struct Writer {
     pub(crate) on_progress: Box<dyn FnMut(Progress) + Send>,
     /// The segment to append to; `None` if the next frame must begin a new one.
     pub(crate) active: Option<ActiveFile>,
-    /// The number of the youngest segment.
-    pub(crate) number: u64,
+    /// The newest segment, which need not be there any more.
+    pub(crate) newest: Newest,
+    pub(crate) newest_file: NewestFile,
     pub(crate) next_seq: u64,
     pub(crate) synced_through: u64,
     pub(crate) unsynced_since: Option<Duration>,
@@ -173,11 +175,13 @@ impl Writer {
             if self.active.as_ref().is_none_or(|active| size as u64 > active.end - active.head) {
                 self.switch()?;
             }
+            // No frame is written to a segment whose loss would not be noticed.
+            self.record_newest()?;
             if self.next_seq - self.synced_through > MAX_LAG {
                 self.sync().map_err(SpaceError::Failed)?;
             }
             let room = self.active.as_ref().map_or(0, |active| active.end - active.head);
-            let epoch = epoch(self.number);
+            let epoch = epoch(self.newest.number);
             let start = offset;
             let mut seq = self.next_seq;
             while offset < bytes.len() {
@@ -216,8 +220,10 @@ impl Writer {
         if self.synced_through + 1 < self.next_seq {
             self.sync().map_err(SpaceError::Failed)?;
         }
+        // The record never falls behind by two, so that one that does was lost itself.
+        self.record_newest()?;
         let spare = self.space.take_next(DATA_OFFSET)?;
-        let number = self.number + 1;
+        let number = self.newest.number + 1;
         let header = SegmentHeader {
             number,
             first_seq: self.next_seq,
@@ -244,7 +250,7 @@ impl Writer {
         }
         segments.push(SegmentMeta { number, first_seq: self.next_seq, used_bytes: DATA_OFFSET });
         drop(segments);
-        self.number = number;
+        self.newest = Newest { number, first_seq: self.next_seq };
         self.space.set_active(spare.file.clone(), DATA_OFFSET, spare.ready, spare.end);
         self.active = Some(ActiveFile {
             file: spare.file,
@@ -253,6 +259,10 @@ impl Writer {
             end: spare.end,
         });
         Ok(())
+    }
+
+    fn record_newest(&mut self) -> Result<(), SpaceError> {
+        self.newest_file.record(&*self.fs, &self.dir, self.newest)
     }
 
     fn sync(&mut self) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quorate_storage::fault::{Crash, Fault, FaultFs, FaultKind};
+use quorate_storage::fs::Fs;
 use quorate_storage::{Log, LogOptions, SyncPolicy};
 
 use crate::scene::{genuine, kind_of, open, payload, small, try_open};
@@ -120,13 +121,32 @@ fn at_every_operation(script: Script) {
         let mut promise = Promise::default();
         let done = script(&fs, &mut promise).is_some();
         for crash in crashes() {
-            kept(&fs.crash(crash), promise, &format!("operation {at}, {crash:?}"));
+            let context = format!("operation {at}, {crash:?}");
+            kept(&fs.crash(crash), promise, &context);
+            missed(&fs.crash(crash), promise, &context);
         }
         if done {
             assert!(at > 50 && promise.acked > 20);
             return;
         }
     }
+}
+
+/// Checks that a log that lost its newest segment in or after a crash says so, if anything acknowledged was in it.
+fn missed(after: &FaultFs, promise: Promise, context: &str) {
+    if promise.acked == 0 {
+        return;
+    }
+    let newest = crate::scene::segments(after).pop().expect("what was acknowledged has a file");
+    after.remove(&newest).unwrap();
+    let opened = open(after, &tiny());
+    let seqs = genuine(&opened.frames);
+    let last = seqs.last().copied().unwrap_or(0);
+    assert!(
+        last >= promise.acked || !opened.found.damages.is_empty(),
+        "{context}: {last} is the last, {} was acknowledged",
+        promise.acked
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod damage;
 mod faults;
 mod full_disk;
 mod hints;
+mod missing;
 mod policies;
 mod scene;
 mod store;
