@@ -33,6 +33,12 @@ pub(crate) struct Machine {
     pub(crate) power_fails_after_operations: Option<(u64, Crash)>,
     /// The versions that this replica has answered for: it must never hold less.
     pub(crate) answered_for: BTreeMap<Key, Version>,
+    /// The same from before its files were damaged: it may hold less, if it says so.
+    pub(crate) at_risk: BTreeMap<Key, Version>,
+    /// The hints that it is asked to keep, by connection and request.
+    pub(crate) asked_to_keep: BTreeMap<(u64, u64), (NodeId, Key, Version)>,
+    /// The hints that it has answered for, by target and key: it must keep as much until it is delivered.
+    pub(crate) owes: BTreeMap<(NodeId, Key), Version>,
     /// The keys of records on their way to the store, by the id of the request.
     pub(crate) applying: BTreeMap<u64, Key>,
     /// Whether its files were damaged behind its back: it may have lost anything.
@@ -52,6 +58,9 @@ impl Machine {
             ends_after_actions: None,
             power_fails_after_operations: None,
             answered_for: BTreeMap::new(),
+            at_risk: BTreeMap::new(),
+            asked_to_keep: BTreeMap::new(),
+            owes: BTreeMap::new(),
             applying: BTreeMap::new(),
             damaged: false,
         }
@@ -72,5 +81,6 @@ impl Machine {
         self.ends_after_actions = None;
         self.power_fails_after_operations = None;
         self.applying.clear();
+        self.asked_to_keep.clear();
     }
 }

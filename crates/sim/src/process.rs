@@ -11,23 +11,27 @@ use quorate_storage::{
     fault::FaultFs, fs::Fs,
 };
 
-/// The largest record that a simulated log takes.
-const MAX_PAYLOAD_BYTES: u64 = 160 << 10;
-
 /// How the files of a node behave. Everything is small, so that everything that happens seldom happens soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileOptions {
     /// When a write counts as done.
     pub sync: SyncPolicy,
-    /// Size of a segment; at least 192 KiB.
+    /// Size of a segment; a record of the largest size must fit into it.
     pub segment_bytes: u64,
+    /// Size of the largest record, at most 160 KiB.
+    pub max_payload_bytes: u64,
     /// A snapshot is made when so much was logged since the last one.
     pub snapshot_after_bytes: u64,
 }
 
 impl Default for FileOptions {
     fn default() -> Self {
-        Self { sync: SyncPolicy::Always, segment_bytes: 256 << 10, snapshot_after_bytes: 256 << 10 }
+        Self {
+            sync: SyncPolicy::Always,
+            segment_bytes: 256 << 10,
+            max_payload_bytes: 160 << 10,
+            snapshot_after_bytes: 256 << 10,
+        }
     }
 }
 
@@ -37,11 +41,11 @@ impl FileOptions {
             sync: self.sync,
             drive: Drive::Manual,
             segment_bytes: self.segment_bytes,
-            max_payload_bytes: MAX_PAYLOAD_BYTES,
+            max_payload_bytes: self.max_payload_bytes,
             queue_bytes: 1 << 20,
             prepare_ahead_bytes: 16 << 10,
             prepare_chunk_bytes: 16 << 10,
-            max_spares: 1,
+            max_spares: 2,
             next_seq_at_least: 1,
         }
     }

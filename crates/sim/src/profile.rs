@@ -138,6 +138,8 @@ pub struct Profile {
     pub sloppy: f64,
     /// The chance that all requests of a run are atomic.
     pub atomic: f64,
+    /// Whether hints alone must bring replicas together: there is no anti-entropy, and hints have room and time.
+    pub hints_alone: bool,
     /// The chance of each family of faults to be on in a run.
     pub swarm: f64,
     /// Between what the number of each fault is drawn. What is not named does not happen.
@@ -217,6 +219,15 @@ impl Profile {
             }
             .with_sloppy(1.0),
             Self {
+                swarm: 1.0,
+                hints_alone: true,
+                ..Self::of(
+                    "handoff",
+                    "hints without anti-entropy; nodes do not end, as hints that are not yet kept would end with them",
+                    &[NETWORK, PARTITION, &[(Fault::Slow, 0.0, 4.0)]],
+                )
+            },
+            Self {
                 atomic: 1.0,
                 ..Self::of(
                     "atomic",
@@ -247,6 +258,7 @@ impl Profile {
             operations: 600..=1_400,
             sloppy: 0.5,
             atomic: 0.1,
+            hints_alone: false,
             swarm: 0.5,
             faults: faults.map(|&(fault, least, most)| (fault, (least, most))).collect(),
         }

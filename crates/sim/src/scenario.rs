@@ -86,6 +86,7 @@ impl Scenario {
             sync: *random.pick(&[always, always, always, always, now_and_then, SyncPolicy::Os]),
             segment_bytes: *random.pick(&[192 << 10, 256 << 10, 512 << 10]),
             snapshot_after_bytes: *random.pick(&[4 << 10, 32 << 10, 256 << 10]),
+            max_payload_bytes: 160 << 10,
         };
         let mut scenario = Self {
             seed,
@@ -108,6 +109,17 @@ impl Scenario {
             files,
             faults: BTreeMap::new(),
         };
+        // From a stream of its own, so that it leaves the rest of the draw as it is.
+        if scenario.huge == 0.0 && Random::stream(seed, "segments").chance(0.5) {
+            // Whole lives of segments in one run: filled, left behind, cut off and used again.
+            scenario.files.segment_bytes = 16 << 10;
+            scenario.files.max_payload_bytes = 8 << 10;
+        }
+        if profile.hints_alone {
+            scenario.node.anti_entropy_interval = None;
+            scenario.node.hint_ttl = Duration::from_secs(10_800);
+            scenario.node.hint_max_bytes = 1 << 30;
+        }
         let mut families: BTreeMap<Family, bool> = BTreeMap::new();
         for (&fault, &(least, most)) in &profile.faults {
             let on =

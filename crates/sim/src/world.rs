@@ -4,6 +4,7 @@ mod agenda;
 mod counts;
 mod faults;
 mod nodes;
+mod owed;
 mod wires;
 
 use std::{

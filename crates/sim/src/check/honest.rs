@@ -7,7 +7,8 @@ use super::violation::{Fault, Violation};
 
 /// Judges whether requests were answered once, and by what the answers say: success names at least
 /// as many different nodes as were needed, and nothing was found only where as many looked; strict
-/// means that all of them own the key, and a request that forbids fallbacks gets a strict answer.
+/// means that all of them own the key, and a request that forbids fallbacks gets a strict answer. Only
+/// owners know that there is nothing: a fallback without a hint has nothing to say.
 ///
 /// Every request of the history counts as over: one that was neither answered nor
 /// [abandoned](History::abandon) is at fault.
@@ -39,6 +40,10 @@ fn faults(op: &Op, owners: &[NodeId]) -> Vec<Fault> {
         | Outcome::Absent { strict, from: nodes, .. } = &answer.outcome
         {
             receipt_faults(op, *strict, nodes, owners, &mut faults);
+        }
+        if let Outcome::Absent { version: None, strict: false, from } = &answer.outcome {
+            let others = from.iter().filter(|node| !owners.contains(node));
+            faults.extend(others.map(|&node| Fault::NotAnOwner { node }));
         }
     }
     faults

@@ -192,7 +192,7 @@ pub enum Fault {
         node: NodeId,
     },
     /// Ops: the request.
-    #[error("the receipt says strict but names {node}, which is no owner of the key")]
+    #[error("the receipt counts {node}, which is no owner of the key, as one")]
     NotAnOwner {
         /// The node.
         node: NodeId,

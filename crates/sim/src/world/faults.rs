@@ -83,7 +83,8 @@ impl World {
     /// Tells the checks within that a machine's files were damaged, so that it may have lost anything.
     pub fn note_damage(&mut self, node: usize) {
         self.machines[node].damaged = true;
-        self.machines[node].answered_for.clear();
+        let machine = &mut self.machines[node];
+        machine.at_risk.append(&mut machine.answered_for);
     }
 
     /// Ends a node's process once so many more of its actions have been carried out.
@@ -152,15 +153,21 @@ impl World {
             self.coverage.count("state: torn tail cut");
         }
         machine.process = Some(Box::new(opened.process));
+        let noticed = opened.truncated_bytes > 0 || !opened.damages.is_empty();
         if !opened.damages.is_empty() {
             self.coverage.count("state: damage found in a log");
             if !machine.damaged {
                 let damages = opened.damages;
-                self.breaks(format!("{} finds damage nobody did: {damages:?}", name(node)));
+                self.breaks(format!(
+                    "[damage] {} finds damage nobody did: {damages:?}",
+                    name(node)
+                ));
             }
         }
         self.remark(|| format!("{} starts", name(node)));
         self.check_answered_for(node);
+        self.check_owed(node);
+        self.check_noticed(node, noticed);
         for other in 0..self.machines.len() {
             for (from, to) in [(node, other), (other, node)] {
                 if from != to && self.network.dialled(from, to).is_none() {
@@ -228,7 +235,7 @@ impl World {
             process.local.store.get(key).is_none_or(|record| record.version < **version)
         });
         if let Some((key, version)) = lost {
-            let what = format!("{} has lost {key:?} of version {version}", name(node));
+            let what = format!("[held] {} has lost {key:?} of version {version}", name(node));
             self.breaks(what);
         }
     }

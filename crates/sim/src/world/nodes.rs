@@ -39,6 +39,7 @@ impl World {
         let now = self.now_at(node);
         // Out of its place meanwhile, so that everything else can be used.
         let Some(mut process) = self.machines[node].process.take() else { return };
+        self.note_request(node, &event);
         process.node.handle(event, now);
         let mut ends = None;
         while let Some(action) = process.node.poll_action() {
@@ -57,13 +58,17 @@ impl World {
                         process.node.handle(Event::Unsent { to, id }, now);
                     }
                 }
-                Action::Respond { via, message } => self.transmit(via, Way::ToDialer, &message),
+                Action::Respond { via, message } => {
+                    self.note_response(node, via, &message);
+                    self.transmit(via, Way::ToDialer, &message);
+                }
                 Action::Store { id, request } => {
                     let which = match &request {
                         StoreRequest::PersistHint { .. } => Which::Hints,
                         _ => Which::Store,
                     };
-                    if let StoreRequest::Apply { key, .. } = &request {
+                    if let StoreRequest::Apply { key, record } = &request {
+                        self.check_skew(node, record);
                         self.machines[node].applying.insert(id, key.clone());
                     }
                     match process.local.submit(id, request) {
@@ -75,6 +80,7 @@ impl World {
                     }
                 }
                 Action::ForgetHint { target, key, version } => {
+                    self.note_forgotten(node, target, &key, version);
                     process.local.forget_hint(target, &key, &version);
                     self.plan_turn_of(node, &mut process.turns, Which::Hints);
                 }
@@ -98,11 +104,15 @@ impl World {
         self.trace.note(&[self.now_us, 9, node as u64, request]);
         self.remark(|| format!("client ← {} #{request} {}", name(node), describe_reply(&reply)));
         let Some(open) = self.open.remove(&request) else {
-            return self.breaks(format!("{} answers request #{request} twice", name(node)));
+            return self
+                .breaks(format!("[answers] {} answers request #{request} twice", name(node)));
         };
         if self.now_us > open.due_us {
             let late_us = self.now_us - open.due_us + LATENESS_US;
-            self.breaks(format!("{} answers request #{request} {late_us} µs late", name(node)));
+            self.breaks(format!(
+                "[answers] {} answers request #{request} {late_us} µs late",
+                name(node)
+            ));
         }
         self.count_reply(&reply);
         self.answer(request, Answer::Reply(reply));
@@ -158,7 +168,8 @@ impl World {
         let before = machine.answered_for.get(&key).copied();
         if held < before || held.is_none() {
             let node = name(node);
-            return self.breaks(format!("{node} held {before:?} of {key:?} and now {held:?}"));
+            return self
+                .breaks(format!("[held] {node} held {before:?} of {key:?} and now {held:?}"));
         }
         if let Some(held) = held {
             machine.answered_for.insert(key, held);

@@ -34,12 +34,14 @@ impl World {
             }
         };
         if corrupted {
-            self.breaks("a frame that was changed on its way was taken for good".to_owned());
+            self.breaks(
+                "[frames] a frame that was changed on its way was taken for good".to_owned(),
+            );
         }
         let message = match decode_message(&body) {
             Ok(message) => message,
             Err(error) => {
-                self.breaks(format!("a node sent what its peer cannot read: {error}"));
+                self.breaks(format!("[frames] a node sent what its peer cannot read: {error}"));
                 return self.lose(number);
             }
         };

@@ -21,6 +21,7 @@ const BAD: &[Bad] = &[
     ("nothing found, by too few", "get 0..10 = none from=n2", &["TooFew"]),
     ("a value found by too few", "put 1 0..?; get 0..10 = 1 v1 from=n2", &["TooFew"]),
     ("a fallback in a strict receipt", "put 1 0..10 v1 from=n1,n5", &["NotAnOwner"]),
+    ("a fallback that knows of nothing", "get 0..10 = none sloppy from=n1,n5", &["NotAnOwner"]),
     ("a fallback where none was allowed", "put 1 0..10 v1 loose from=n1,n5", &["Sloppy"]),
 ];
 

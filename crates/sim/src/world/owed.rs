@@ -1,0 +1,93 @@
+//! What nodes have answered for and so owe: hints until they are delivered, records in spite of damage.
+
+use quorate_node::{Event, Message, PutOutcome, Request, Response};
+use quorate_record::{Key, NodeId, Record, Version};
+
+use super::{World, name};
+
+impl World {
+    /// A node may be asked to keep a hint.
+    pub(super) fn note_request(&mut self, node: usize, event: &Event) {
+        if let Event::Received { via, message: Message::Request { id, body, .. }, .. } = event
+            && let Request::Put { key, record, hint_for: Some(target) } = body
+        {
+            let hint = (*target, key.clone(), record.version);
+            self.machines[node].asked_to_keep.insert((*via, *id), hint);
+        }
+    }
+
+    /// A node may have answered that it keeps a hint. From then on it must, until the target has it.
+    pub(super) fn note_response(&mut self, node: usize, via: u64, message: &Message) {
+        let Message::Response { id, body } = message else { return };
+        let Some((target, key, version)) = self.machines[node].asked_to_keep.remove(&(via, *id))
+        else {
+            return;
+        };
+        if matches!(body, Response::Put(PutOutcome::Stored | PutOutcome::Superseded(_))) {
+            let owed = self.machines[node].owes.entry((target, key)).or_insert(version);
+            *owed = version.max(*owed);
+        }
+    }
+
+    /// A node forgets a hint, which it may only if the target has answered for as much.
+    pub(super) fn note_forgotten(
+        &mut self,
+        node: usize,
+        target: NodeId,
+        key: &Key,
+        version: Version,
+    ) {
+        let slot = (target, key.clone());
+        let Some(&owed) = self.machines[node].owes.get(&slot).filter(|owed| **owed <= version)
+        else {
+            return;
+        };
+        self.machines[node].owes.remove(&slot);
+        let Some(there) = self.number_of(target).map(|number| &self.machines[number]) else {
+            return;
+        };
+        if !there.damaged && there.answered_for.get(key).is_none_or(|held| *held < owed) {
+            let node = name(node);
+            self.breaks(format!("[hints] {node} gives up {key} {owed}, which it owes to {target}"));
+        }
+    }
+
+    /// A node that has just started still has every hint that it owes.
+    pub(super) fn check_owed(&mut self, node: usize) {
+        let machine = &self.machines[node];
+        let Some(process) = &machine.process else { return };
+        let mut missing = machine.owes.clone();
+        for hint in process.node.hints().iter() {
+            missing.retain(|(target, key), owed| {
+                (*target, key) != (hint.target, &hint.key) || *owed > hint.record.version
+            });
+        }
+        if let Some(((target, key), owed)) = missing.first_key_value() {
+            let node = name(node);
+            let what = format!("[hints] {node} has lost the hint {key} {owed} for {target}");
+            self.breaks(what);
+        }
+    }
+
+    /// What damage has taken from a node that has just started must have been noticed.
+    pub(super) fn check_noticed(&mut self, node: usize, noticed: bool) {
+        let machine = &mut self.machines[node];
+        let at_risk = std::mem::take(&mut machine.at_risk);
+        let Some(process) = machine.process.as_ref().filter(|_| !noticed) else { return };
+        let held = |key: &Key| process.local.store.get(key).map(|record| record.version);
+        if let Some((key, version)) = at_risk.iter().find(|(key, it)| held(key) < Some(**it)) {
+            let node = name(node);
+            let what = format!("[damage] {node} lost {key} {version} and did not notice");
+            self.breaks(what);
+        }
+    }
+
+    /// No replica stores what its own clock says is from too far in the future.
+    pub(super) fn check_skew(&mut self, node: usize, record: &Record) {
+        let limit_ms = self.now_at(node).wall_ms + self.options.node.max_clock_skew_ms;
+        if record.version.timestamp.wall_ms() > limit_ms {
+            let (node, version) = (name(node), record.version);
+            self.breaks(format!("[skew] {node} stores {version}, which is too far ahead"));
+        }
+    }
+}
