@@ -40,8 +40,8 @@ bugs! {
         "When a fallback fails, nobody else keeps the hint that it was to keep.";
     NoHintOnceAcked, "no-hint-once-acked",
         "Once the client has its ack, a replica that is still silent gets no hint.";
-    UnknownIsRefused, "unknown-is-refused",
-        "A replica that was asked and did not answer is taken for one that has refused.";
+    NoAckIsRejected, "no-ack-is-rejected",
+        "A write without a single ack is called rejected, although replicas that were asked may hold it.";
     AbsentFromFallback, "absent-from-fallback",
         "A fallback without a hint counts as a replica that knows of nothing.";
     RepairNotAwaited, "repair-not-awaited",

@@ -314,8 +314,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             }
             PutEvent::Failed { from, round, failure } => {
                 if let Some(seat) = self.leave(&from, round) {
-                    let unknown = failure == Failure::Unknown && !planted!(UnknownIsRefused);
-                    let stored = unknown && self.round != Round::Asking;
+                    let stored = failure == Failure::Unknown && self.round != Round::Asking;
                     self.perhaps_held |= stored;
                     self.seats[seat].failed(&from);
                     if planted!(HintDroppedWithFallback) && from != self.seats[seat].replica {
@@ -566,9 +565,10 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
     }
 
     fn shortfall(&self) -> (usize, usize, Outcome) {
-        let outcome =
-            if self.nobody_holds_it() { Outcome::Rejected } else { Outcome::Indeterminate };
-        (self.quorum.w(), self.acks().count(), outcome)
+        let acked = self.acks().count();
+        let rejected = self.nobody_holds_it() || (acked == 0 && planted!(NoAckIsRejected));
+        let outcome = if rejected { Outcome::Rejected } else { Outcome::Indeterminate };
+        (self.quorum.w(), acked, outcome)
     }
 
     fn receipt(&self) -> PutReceipt<I, V> {

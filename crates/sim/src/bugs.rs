@@ -16,8 +16,10 @@ pub struct Found {
     pub seed: u64,
     /// How many seeds it took, that one included.
     pub tried: u64,
-    /// Who says so: names of [checkers](crate::check), `world` for what is checked while a run goes on, `settled` for
-    /// what is checked when it has come to rest, `panic` for an assertion of the code under test.
+    /// Who says so: names of [checkers](crate::check), or of what is checked in the world itself: `answers` come once
+    /// and in time, replicas have `held` on to what they answered for, holders to `hints` that they owe, no version
+    /// passes the limit on `skew`, `damage` is reported if and only if there is any, changed `frames` are refused, all
+    /// has `settled` in the end. `panic` is an assertion of the code under test.
     pub by: BTreeSet<String>,
     /// The first thing that was said.
     pub what: String,
@@ -27,7 +29,40 @@ pub struct Found {
 #[must_use]
 pub fn known(bug: Bug) -> (Profile, u64) {
     let (profile, seed) = match bug {
-        _ => ("default", 0),
+        Bug::NoSecondRound => ("clock", 0),
+        Bug::OldRoundCounts => ("clock", 55),
+        Bug::AckCountedTwice => ("default", 0),
+        Bug::HintDroppedWithFallback => ("handoff", 52),
+        Bug::NoHintOnceAcked => ("handoff", 0),
+        Bug::NoAckIsRejected => ("default", 0),
+        Bug::AbsentFromFallback => ("sloppy", 2),
+        Bug::RepairNotAwaited => ("default", 3),
+        Bug::HintAckedEarly => ("sloppy", 5),
+        Bug::TimerLost => ("default", 40),
+        Bug::CallIdReused => ("default", 171),
+        Bug::PushToNonOwner => ("default", 0),
+        Bug::NoFirstPhase => ("atomic", 1),
+        Bug::NoWriteBack => ("atomic", 17),
+        Bug::ClockForgetsCeiling => ("clock", 23),
+        Bug::VersionReused => ("default", 1),
+        Bug::SkewNotRefused => ("clock", 7),
+        Bug::HintForgottenEarly => ("sloppy", 0),
+        Bug::OwedHintDropped => ("sloppy", 0),
+        Bug::AbsentIsEqual => ("default", 22),
+        Bug::StoreOverwritesNewer => ("default", 0),
+        Bug::TombstoneDroppedByAge => ("crash", 10),
+        Bug::TornTailKept => ("disk", 0),
+        Bug::RecycledFrameAccepted => ("crash", 37),
+        Bug::SyncRetried => ("disk", 55),
+        Bug::RenameNotSynced => ("crash", 0),
+        Bug::LogCutEarly => ("crash", 1),
+        Bug::CorruptFrameServed => ("rot", 65),
+        Bug::CorruptFrameSkipped => ("rot", 4),
+        Bug::TiesByArrival => ("default", 3),
+        Bug::ReadsUndurable => ("default", 9),
+        Bug::DigestNotUpdated => ("default", 39),
+        Bug::FrameNotChecked => ("network", 0),
+        Bug::FailedWriteAcked => ("disk", 5),
     };
     (Profile::named(profile).expect("the table names profiles that there are"), seed)
 }
