@@ -43,7 +43,7 @@ pub fn known(bug: Bug) -> (Profile, u64) {
         Bug::PushToNonOwner => ("default", 0),
         Bug::NoFirstPhase => ("atomic", 1),
         Bug::NoWriteBack => ("atomic", 17),
-        Bug::ClockForgetsCeiling => ("clock", 23),
+        Bug::ClockForgetsCeiling => ("clock", 81),
         Bug::VersionReused => ("default", 1),
         Bug::SkewNotRefused => ("clock", 7),
         Bug::HintForgottenEarly => ("sloppy", 0),

@@ -3,7 +3,7 @@
 use quorate_planted::Bug;
 use quorate_simulator::bugs::{hunt, known};
 
-/// The recorded seed finds it at once. After a change of what seeds stand for, it takes some more.
+/// The recorded seed finds it at once; after a change of what seeds stand for it takes some more.
 const WITHIN: u64 = 400;
 
 #[test]
