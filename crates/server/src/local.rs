@@ -86,7 +86,7 @@ fn store_reply(Completion { id, outcome }: Completion<Applied>) -> (u64, StoreRe
 fn refusal(error: &LogError) -> Refusal {
     match error {
         LogError::NoSpace => Refusal::DiskFull,
-        LogError::Busy { .. } => Refusal::Overloaded,
+        LogError::Busy { .. } | LogError::Exhausted { .. } => Refusal::Overloaded,
         LogError::TooLarge { .. } => Refusal::Malformed,
         LogError::Poisoned { .. } | LogError::Closed => Refusal::LogFailed,
     }

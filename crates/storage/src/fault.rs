@@ -65,6 +65,8 @@ pub enum FaultKind {
     Io,
     /// There is no room and nothing happens.
     NoSpace,
+    /// There is no file descriptor: what opens a file or a folder fails and does nothing, files that are open go on.
+    NoDescriptor,
     /// A write stops half-way and gives an error; any other operation fails as with [`FaultKind::Io`].
     ShortWrite,
 }
@@ -178,7 +180,7 @@ struct FaultFile {
 impl Fs for FaultFs {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let mut world = self.world();
-        world.begin_plain()?;
+        world.begin_opening()?;
         let folder = path.parent().unwrap_or(Path::new(""));
         if !is_root(folder) && !world.seen.folders.contains(folder) {
             return Err(io::ErrorKind::NotFound.into());
@@ -203,7 +205,7 @@ impl Fs for FaultFs {
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let mut world = self.world();
-        world.begin_plain()?;
+        world.begin_opening()?;
         let inode = world.look_up(path)?;
         Ok(Arc::new(FaultFile { fs: self.clone(), inode }))
     }
@@ -229,7 +231,7 @@ impl Fs for FaultFs {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let mut world = self.world();
-        world.begin_plain()?;
+        world.begin_opening()?;
         if !is_root(dir) && !world.seen.folders.contains(dir) {
             return Err(io::ErrorKind::NotFound.into());
         }

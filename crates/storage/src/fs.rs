@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 /// An open file, read and written at explicit places and shared between threads.
 pub trait File: Send + Sync {
     /// Reads from byte `offset` on until `buf` is full or the file ends, and returns how many bytes it read.
@@ -76,7 +78,8 @@ pub trait Fs: Send + Sync {
     /// Makes the names in `dir` survive a loss of power.
     ///
     /// # Errors
-    /// As for [`File::sync_data`].
+    /// As for [`File::sync_data`], unless there is no file descriptor for the folder: then it was not tried, and may be
+    /// asked for again.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// Creates `dir` and what is missing above it. Not durable by itself, see [`create_dir_durably`].
@@ -203,6 +206,19 @@ pub fn create_dir_durably(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
 #[must_use]
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether an error means that there is no file descriptor left, of this process or of the machine, which passes.
+#[must_use]
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    code.is_some_and(|code| [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error).contains(&code))
+}
+
+/// Whether an error means that there is no memory left, which passes.
+#[must_use]
+pub(crate) fn is_out_of_memory(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory
 }
 
 fn folder_of(path: &Path) -> &Path {

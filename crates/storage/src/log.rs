@@ -261,7 +261,7 @@ impl Log {
     /// Waits for the outcome of a submission: its sequence number, or why it failed.
     ///
     /// # Errors
-    /// [`LogError::NoSpace`], [`LogError::Poisoned`].
+    /// [`LogError::NoSpace`], [`LogError::Exhausted`], [`LogError::Poisoned`].
     pub fn wait(&self, ticket: Ticket) -> Result<u64, LogError> {
         if self.manual.is_some() {
             return self.turn_until(|| self.shared.outcome(ticket));

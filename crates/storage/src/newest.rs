@@ -114,7 +114,7 @@ impl NewestFile {
         if self.file.is_none() {
             // It would save the names of segments along with this one.
             if !planted!(RenameNotSynced) {
-                fs.sync_dir(dir).map_err(SpaceError::Failed)?;
+                fs.sync_dir(dir).map_err(SpaceError::of_folder_sync)?;
             }
             self.file = Some(file);
         }

@@ -30,6 +30,14 @@ pub enum LogError {
     /// The disk is full. Nothing is broken: submissions succeed again as soon as there is room.
     #[error("there is no room on the disk for the log to grow")]
     NoSpace,
+    /// There is no file descriptor or no memory left to make the log grow. Nothing is broken, as with
+    /// [`LogError::NoSpace`].
+    #[error("there are no file descriptors or no memory left for the log to grow")]
+    Exhausted {
+        /// What the file system said.
+        #[source]
+        cause: Arc<io::Error>,
+    },
     /// A write or a sync failed. Nobody can tell what is on disk, so nothing is promised until the log is reopened.
     #[error("the log takes no more writes until it is reopened, because one failed")]
     Poisoned {

@@ -10,7 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::fs::{File, Fs, durable_remove, durable_replace, is_full};
+use crate::fs::{
+    File, Fs, durable_remove, durable_replace, is_full, is_out_of_descriptors, is_out_of_memory,
+};
 use crate::segment::spare_path;
 
 /// A file that waits to become a segment.
@@ -29,13 +31,33 @@ pub(crate) struct Spare {
 pub(crate) enum SpaceError {
     /// The disk is full; try again later.
     Full,
+    /// File descriptors or memory ran out before anything was done; try again later.
+    Exhausted(io::Error),
     /// The device failed: what it holds can no longer be trusted.
     Failed(io::Error),
 }
 
 impl From<io::Error> for SpaceError {
     fn from(error: io::Error) -> Self {
-        if is_full(&error) { SpaceError::Full } else { SpaceError::Failed(error) }
+        if is_full(&error) {
+            SpaceError::Full
+        } else if is_out_of_descriptors(&error) || is_out_of_memory(&error) {
+            SpaceError::Exhausted(error)
+        } else {
+            SpaceError::Failed(error)
+        }
+    }
+}
+
+impl SpaceError {
+    /// Why a folder could not be synced. A sync that failed is never asked for again, but one that could not even be
+    /// tried may be.
+    pub(crate) fn of_folder_sync(error: io::Error) -> Self {
+        if is_out_of_descriptors(&error) {
+            SpaceError::Exhausted(error)
+        } else {
+            SpaceError::Failed(error)
+        }
     }
 }
 
@@ -210,7 +232,7 @@ impl Space {
             match self.step() {
                 Ok(_) => {}
                 // The writer meets this too if it comes so far. Its progress wakes us to try again.
-                Err(SpaceError::Full) => stalled = true,
+                Err(SpaceError::Full | SpaceError::Exhausted(_)) => stalled = true,
                 Err(SpaceError::Failed(error)) => {
                     self.lock().failed = Some(error);
                     on_failure();
@@ -342,10 +364,10 @@ impl Space {
         state.working = false;
         drop(state);
         self.changed.notify_all();
-        outcome.map_err(SpaceError::from)
+        outcome
     }
 
-    fn fill(&self, file: &dyn File, from: u64, len: u64) -> io::Result<()> {
+    fn fill(&self, file: &dyn File, from: u64, len: u64) -> Result<(), SpaceError> {
         let mut done = 0;
         while done < len {
             let left = usize::try_from(len - done).unwrap_or(usize::MAX);
@@ -354,10 +376,10 @@ impl Space {
             done += zeros.len() as u64;
         }
         // Not to be retried: after a failed sync nobody knows which of the file's pages are lost, frames included.
-        file.sync_data().map_err(|error| io::Error::other(SyncFailed(error)))
+        file.sync_data().map_err(SpaceError::Failed)
     }
 
-    fn create(&self, number: u64, found: bool) -> io::Result<Spare> {
+    fn create(&self, number: u64, found: bool) -> Result<Spare, SpaceError> {
         let path = spare_path(&self.dir, number);
         let end = self.options.segment_bytes;
         let existing = if found { self.fs.open(&path).ok() } else { None };
@@ -369,7 +391,7 @@ impl Space {
         if file.size()? != end {
             file.set_len(end)?;
         }
-        self.fs.sync_dir(&self.dir).map_err(|error| io::Error::other(SyncFailed(error)))?;
+        self.fs.sync_dir(&self.dir).map_err(SpaceError::of_folder_sync)?;
         Ok(Spare { path, file, ready: 0, end, recycled })
     }
 
@@ -384,8 +406,3 @@ impl Space {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// Hides the kind of a sync's error: no room or not, it is never retried.
-#[derive(Debug, thiserror::Error)]
-#[error("a sync of room for frames failed")]
-struct SyncFailed(#[source] io::Error);

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::frame::{FrameHeader, HEADER_BYTES, MAX_LAG, checksum, frame_bytes};
-use crate::fs::{File, Fs, is_full};
+use crate::fs::{File, Fs};
 use crate::log::SyncPolicy;
 use crate::newest::{Newest, NewestFile};
 use crate::queue::{Batch, Counters, LogError, Progress, Shared};
@@ -71,6 +71,9 @@ impl Writer {
             match self.write(&mut batch.bytes, &mut written_through) {
                 Ok(()) => {}
                 Err(SpaceError::Full) => refusal = Some(LogError::NoSpace),
+                Err(SpaceError::Exhausted(error)) => {
+                    refusal = Some(LogError::Exhausted { cause: Arc::new(error) });
+                }
                 Err(SpaceError::Failed(error)) => self.fail(error),
             }
         }
@@ -222,7 +225,7 @@ impl Writer {
         }
         // The record never falls behind by two, so that one that does was lost itself.
         self.record_newest()?;
-        let spare = self.space.take_next(DATA_OFFSET)?;
+        let mut spare = self.space.take_next(DATA_OFFSET)?;
         let number = self.newest.number + 1;
         let header = SegmentHeader {
             number,
@@ -231,25 +234,33 @@ impl Writer {
             file_bytes: spare.end,
         };
         let path = segment_path(&self.dir, number);
-        let named = spare
-            .file
-            .write_at(&header.encode(), 0)
-            .and_then(|()| spare.file.sync_data().map_err(io::Error::other))
-            .and_then(|()| self.fs.rename(&spare.path, &path));
-        if let Err(error) = named {
-            let full = is_full(&error);
-            self.space.return_next(spare);
-            return Err(if full { SpaceError::Full } else { SpaceError::Failed(error) });
+        // An earlier attempt may have come as far as the name.
+        if spare.path != path {
+            let named = spare
+                .file
+                .write_at(&header.encode(), 0)
+                .and_then(|()| spare.file.sync_data().map_err(io::Error::other))
+                .and_then(|()| self.fs.rename(&spare.path, &path));
+            if let Err(error) = named {
+                self.space.return_next(spare);
+                return Err(error.into());
+            }
+            spare.path = path;
         }
-        if !planted!(RenameNotSynced) {
-            self.fs.sync_dir(&self.dir).map_err(SpaceError::Failed)?;
-        }
-        let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(last), Some(active)) = (segments.last_mut(), &self.active) {
+        // From here on the old segment ends where the new one says, whether the name lasts or not.
+        if let Some(active) = self.active.take()
+            && let Some(last) = self.lock_segments().last_mut()
+        {
             last.used_bytes = active.head;
         }
-        segments.push(SegmentMeta { number, first_seq: self.next_seq, used_bytes: DATA_OFFSET });
-        drop(segments);
+        if !planted!(RenameNotSynced)
+            && let Err(error) = self.fs.sync_dir(&self.dir)
+        {
+            self.space.return_next(spare);
+            return Err(SpaceError::of_folder_sync(error));
+        }
+        let meta = SegmentMeta { number, first_seq: self.next_seq, used_bytes: DATA_OFFSET };
+        self.lock_segments().push(meta);
         self.newest = Newest { number, first_seq: self.next_seq };
         self.space.set_active(spare.file.clone(), DATA_OFFSET, spare.ready, spare.end);
         self.active = Some(ActiveFile {
@@ -259,6 +270,10 @@ impl Writer {
             end: spare.end,
         });
         Ok(())
+    }
+
+    fn lock_segments(&self) -> MutexGuard<'_, Vec<SegmentMeta>> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record_newest(&mut self) -> Result<(), SpaceError> {

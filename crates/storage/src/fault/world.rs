@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::content::{Content, PAGE_BYTES, to_index};
 use super::{Crash, Fault, FaultKind, SECTOR_BYTES};
 
@@ -58,8 +60,21 @@ impl World {
         }
     }
 
-    pub(super) fn begin_plain(&mut self) -> io::Result<()> {
+    /// Begins an operation that needs a new file descriptor.
+    pub(super) fn begin_opening(&mut self) -> io::Result<()> {
         self.begin().map_err(error_of)
+    }
+
+    /// Begins one that does not.
+    fn begin_opened(&mut self) -> Result<(), FaultKind> {
+        match self.begin() {
+            Err(FaultKind::NoDescriptor) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    pub(super) fn begin_plain(&mut self) -> io::Result<()> {
+        self.begin_opened().map_err(error_of)
     }
 
     pub(super) fn log(&mut self, change: Change) {
@@ -80,7 +95,7 @@ impl World {
     }
 
     pub(super) fn write(&mut self, inode: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let outcome = self.begin();
+        let outcome = self.begin_opened();
         let mut fits = bytes.len();
         if let Err(kind) = outcome {
             fits = if kind == FaultKind::ShortWrite { bytes.len() / 2 } else { 0 };
@@ -106,7 +121,7 @@ impl World {
     }
 
     pub(super) fn sync_data(&mut self, inode: u64) -> io::Result<()> {
-        let outcome = self.begin();
+        let outcome = self.begin_opened();
         let mine: Vec<u64> = self
             .pending
             .iter()
@@ -125,7 +140,7 @@ impl World {
     }
 
     pub(super) fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
-        self.begin_plain()?;
+        self.begin_opening()?;
         let mine: Vec<u64> = self
             .pending
             .iter()
@@ -293,6 +308,7 @@ fn error_of(kind: FaultKind) -> io::Error {
     match kind {
         FaultKind::Io => io::Error::other("injected device error"),
         FaultKind::NoSpace => io::ErrorKind::StorageFull.into(),
+        FaultKind::NoDescriptor => Errno::MFILE.into(),
         FaultKind::ShortWrite => io::ErrorKind::WriteZero.into(),
     }
 }

@@ -21,7 +21,7 @@ fn write(fs: &FaultFs) -> Vec<(u64, u64)> {
         name += 1;
         match log.append(kind_of(log.stats().last_seq + 1), &payload(name)) {
             Ok(seq) => acked.push((seq, name)),
-            Err(LogError::NoSpace | LogError::Poisoned { .. }) => {}
+            Err(LogError::NoSpace | LogError::Exhausted { .. } | LogError::Poisoned { .. }) => {}
             Err(error) => panic!("{error}"),
         }
         if name % 10 == 0 {
@@ -33,7 +33,8 @@ fn write(fs: &FaultFs) -> Vec<(u64, u64)> {
 
 #[test]
 fn whatever_fails_no_ack_goes_out_without_a_durable_frame() {
-    for kind in [FaultKind::Io, FaultKind::NoSpace, FaultKind::ShortWrite] {
+    use FaultKind::{Io, NoDescriptor, NoSpace, ShortWrite};
+    for kind in [Io, NoSpace, NoDescriptor, ShortWrite] {
         for sticky in [false, true] {
             for at in 0.. {
                 let fs = FaultFs::new();
@@ -104,6 +105,47 @@ fn a_failed_frame_write_or_sync_poisons_the_log_until_it_is_reopened() {
             append(&after.log, after.found.last_seq + 1..=10);
         }
     }
+}
+
+#[test]
+fn without_file_descriptors_the_log_grows_no_further_and_poisons_nothing() {
+    let mut refused = 0;
+    for skip in 0.. {
+        let fs = FaultFs::new();
+        let log = open(&fs, &tiny()).log;
+        let at = fs.operations() + skip;
+        fs.set_fault(Some(Fault { at, kind: FaultKind::NoDescriptor, sticky: true, seed: 0 }));
+        let before = refused;
+        let mut acked = Vec::new();
+        for round in 0..40 {
+            // A frame that would still fit where the one before did not.
+            for bytes in [vec![round; 700], vec![round; 8]] {
+                match log.append(1, &bytes) {
+                    Ok(seq) => acked.push((seq, bytes)),
+                    Err(LogError::Exhausted { .. }) => refused += 1,
+                    Err(error) => panic!("{error} at {skip}"),
+                }
+            }
+            if round == 30 {
+                fs.set_fault(None);
+            }
+        }
+        assert!(acked.len() >= 18, "it grows again");
+        let mut frames = Vec::new();
+        let after = std::sync::Arc::new(fs.crash(Crash::Nothing));
+        let keep = |frame: quorate_storage::Frame<'_>| {
+            frames.push((frame.seq, frame.payload.to_vec()));
+        };
+        let (_, found) =
+            quorate_storage::Log::open(after, crate::scene::DIR.as_ref(), &tiny(), |_| {}, keep)
+                .unwrap();
+        assert!(found.damages.is_empty(), "{found:?}");
+        assert_eq!(frames, acked, "at {skip}");
+        if refused == before {
+            break;
+        }
+    }
+    assert!(refused > 100);
 }
 
 #[test]
