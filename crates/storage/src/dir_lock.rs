@@ -16,7 +16,9 @@ pub struct DirLock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process uses it.
-    #[error("{dir} is in use by {holder}; one process at a time may use a data folder")]
+    #[error(
+        "{dir} is in use by {holder}; stop that process or choose another data folder (--data-dir)"
+    )]
     Held {
         /// The folder.
         dir: PathBuf,
@@ -82,10 +84,10 @@ mod tests {
     fn the_second_is_told_who_was_first() {
         let dir = tempfile::tempdir().unwrap();
         let first = lock_dir(dir.path()).unwrap();
-        let LockError::Held { holder, .. } = lock_dir(dir.path()).unwrap_err() else {
-            panic!("locked twice")
-        };
-        assert_eq!(holder, format!("process {}", std::process::id()));
+        let error = lock_dir(dir.path()).unwrap_err();
+        let LockError::Held { holder, .. } = &error else { panic!("locked twice") };
+        assert_eq!(*holder, format!("process {}", std::process::id()));
+        assert!(error.to_string().contains("stop that process or choose another data folder"));
         drop(first);
         lock_dir(dir.path()).unwrap();
     }
