@@ -13,7 +13,7 @@ pub struct Counters {
     pub read_repairs: u64,
     /// Records refused because their version lay too far ahead of this node's clock.
     pub refused_too_far_ahead: u64,
-    /// Client writes refused because this node's clock is too far ahead of its peers'.
+    /// Client writes not begun because this node's clock is too far ahead of its peers'.
     pub refused_clock_ahead: u64,
     /// Client requests refused because too many were at work.
     pub refused_overloaded: u64,

@@ -145,8 +145,8 @@ pub enum Refusal {
     /// The version is further ahead of the node's clock than clocks may differ.
     #[error("the version lies too far ahead of this node's clock")]
     TooFarAhead,
-    /// The node's clock is further ahead of most of its peers' than clocks may differ. They would
-    /// refuse what it writes, and only itself would hold it.
+    /// The node's clock is further ahead of its peers' than clocks may differ. Too few of them would
+    /// take what it writes, and it alone would hold it.
     #[error("this node's clock is too far ahead of its peers' clocks")]
     ClockAhead,
     /// The asker's time was over before the work began.

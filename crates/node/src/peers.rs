@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use quorate_membership::PeerState;
-use quorate_record::{NodeId, Writer};
+use quorate_quorum::Quorum;
+use quorate_record::{Key, NodeId, Writer};
 use quorate_ring::Ring;
 
 use crate::{Counters, Node, NodeOptions, Now};
@@ -89,24 +90,34 @@ impl Node {
         self.ring.arcs().all(|(_, owners)| owners.filter(up).count() >= r)
     }
 
-    /// Whether this node's clock is further ahead of most of its peers' than clocks may differ, as
-    /// far as those that are up have told. It takes no writes then: they would be held here alone,
-    /// and hide what the others acknowledge until their clocks are there too.
-    #[must_use]
-    pub fn clock_is_ahead(&self) -> bool {
-        self.clock_ahead
+    /// Peers that are up and whose clocks are further behind this node's than clocks may differ, as
+    /// far as they have told. They refuse what it writes.
+    pub fn peers_behind(&self) -> impl Iterator<Item = NodeId> {
+        self.behind.iter().copied()
+    }
+
+    /// Whether so many of a key's nodes would refuse this node's versions that a write cannot
+    /// succeed. It is better not begun: this node alone would hold it, and it would hide what the
+    /// others acknowledge until their clocks are there too.
+    pub(crate) fn is_too_far_ahead(&self, key: &Key, quorum: Quorum) -> bool {
+        if self.behind.is_empty() {
+            return false;
+        }
+        let nodes = self.preference(key);
+        let counting = if quorum.sloppy() { nodes.len() } else { quorum.n().min(nodes.len()) };
+        let willing = nodes[..counting].iter().filter(|node| !self.behind.contains(node)).count();
+        willing < quorum.w()
     }
 
     /// To be called when a clock or the state of a peer has changed.
     pub(crate) fn compare_clocks(&mut self) {
         let limit_ms = i64::try_from(self.options.max_clock_skew_ms).unwrap_or(i64::MAX);
         let up = self.membership.iter().filter(|(_, state)| *state == PeerState::Up);
-        let offsets = up.filter_map(|(id, _)| self.peers.get(&id)?.clock_offset_ms);
-        let (mut behind, mut others) = (0, 0);
-        for offset_ms in offsets {
-            *if offset_ms < -limit_ms { &mut behind } else { &mut others } += 1;
-        }
-        self.clock_ahead = behind > others;
+        let behind = up.filter(|(id, _)| {
+            let offset_ms = self.peers.get(id).and_then(|facts| facts.clock_offset_ms);
+            offset_ms.is_some_and(|offset_ms| offset_ms < -limit_ms)
+        });
+        self.behind = behind.map(|(id, _)| id).collect();
     }
 
     /// A peer has told its wall clock in answer to a ping.

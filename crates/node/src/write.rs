@@ -40,7 +40,9 @@ impl Node {
         }
         match body.operation {
             Operation::Get => self.begin_read(request, body, now),
-            Operation::Put(_) | Operation::Delete if self.clock_is_ahead() => {
+            Operation::Put(_) | Operation::Delete
+                if self.is_too_far_ahead(&body.key, body.quorum) =>
+            {
                 self.counters.refused_clock_ahead += 1;
                 self.reply(request, ClientReply::Refused(Refusal::ClockAhead));
             }

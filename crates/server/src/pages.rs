@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_membership::PeerState;
-use quorate_node::{Comparison, Node, Now, PeerStatus, Refusal};
+use quorate_node::{Comparison, Node, Now, PeerStatus};
 use quorate_record::{Key, NodeId};
 use quorate_storage::SyncPolicy;
 use quorate_transport::PeerLinks;
@@ -206,6 +206,7 @@ impl View<'_> {
             "bytes": store.live_bytes,
             "hints": hints.count,
             "hint_bytes": hints.bytes,
+            "peers_behind": self.node.peers_behind().map(|id| id.to_string()).collect::<Vec<_>>(),
             "open_requests": self.node.open_requests(),
             "writes": counters.writes,
             "reads": counters.reads,
@@ -228,9 +229,6 @@ impl View<'_> {
     pub(crate) fn ready(&self) -> Result<(), String> {
         if let Some(why) = self.local.store.poisoned() {
             return Err(why.to_string());
-        }
-        if self.node.clock_is_ahead() {
-            return Err(Refusal::ClockAhead.to_string());
         }
         let up = |peer: &PeerStatus| peer.state == PeerState::Up;
         if self.node.can_read(self.config.r) {
