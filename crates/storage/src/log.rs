@@ -44,7 +44,8 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// The largest payload that can be appended, and that is believed to have been.
     pub max_payload_bytes: u64,
-    /// How much may wait to be written before submissions are refused. One submission always fits.
+    /// How much may wait to be written before submissions are refused. One submission always fits. As much again may be
+    /// on its way to the disk.
     pub queue_bytes: u64,
     /// How far ahead of the last frame blocks are prepared.
     pub prepare_ahead_bytes: u64,
@@ -64,7 +65,7 @@ impl Default for LogOptions {
             drive: Drive::Threads,
             segment_bytes: 64 << 20,
             max_payload_bytes: (8 << 20) + (64 << 10),
-            queue_bytes: 32 << 20,
+            queue_bytes: 128 << 20,
             prepare_ahead_bytes: 4 << 20,
             prepare_chunk_bytes: 1 << 20,
             max_spares: 2,

@@ -125,6 +125,9 @@ struct Outcomes {
     waiters: usize,
 }
 
+/// How much of the queue's memory is kept from one batch to the next. A burst must not hold its own for good.
+const KEPT_BYTES: usize = 16 << 20;
+
 /// How many runs of failures are remembered for those who ask late.
 const REMEMBERED_FAILURES: usize = 4096;
 
@@ -262,6 +265,7 @@ impl Shared {
         let end = queue.end;
         queue.bytes.truncate(end);
         batch.bytes.clear();
+        batch.bytes.shrink_to(KEPT_BYTES);
         std::mem::swap(&mut queue.bytes, &mut batch.bytes);
         queue.end = 0;
         batch.first_ticket = queue.first_ticket;
