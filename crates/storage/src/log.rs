@@ -107,6 +107,8 @@ pub struct Log {
     shared: Arc<Shared>,
     space: Arc<Space>,
     segments: Arc<Mutex<Vec<SegmentMeta>>>,
+    /// Held by whoever gives up segments.
+    recycling: Mutex<()>,
     manual: Option<Mutex<Manual>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -216,6 +218,7 @@ impl Log {
             shared,
             space,
             segments,
+            recycling: Mutex::new(()),
             manual: None,
             threads: Vec::new(),
         };
@@ -327,23 +330,38 @@ impl Log {
     /// # Errors
     /// Whatever the file system says; what was not given up is tried again at the next call.
     pub fn recycle_below(&self, seq: u64) -> std::io::Result<()> {
-        let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.recycling.lock().unwrap_or_else(PoisonError::into_inner);
         // Oldest first and each for good before the next: a gap in the middle would look like damage.
-        while segments.get(1).is_some_and(|next| next.first_seq <= seq) {
-            match self.space.recycle(&segment_path(&self.dir, segments[0].number)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        while let Some(number) = self.oldest_below(seq) {
+            match self.space.recycle(&segment_path(&self.dir, number)) {
+                // An earlier attempt may have come as far as the name.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    self.fs.sync_dir(&self.dir)?;
+                }
+                outcome => outcome?,
             }
-            segments.remove(0);
+            self.lock_segments().remove(0);
         }
         Ok(())
+    }
+
+    /// The oldest segment, if all its frames are below `seq`.
+    fn oldest_below(&self, seq: u64) -> Option<u64> {
+        let segments = self.lock_segments();
+        let [oldest, next, ..] = &segments[..] else { return None };
+        (next.first_seq <= seq).then_some(oldest.number)
+    }
+
+    /// Never held during a file operation: counters are read under it.
+    fn lock_segments(&self) -> MutexGuard<'_, Vec<SegmentMeta>> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counters for a page that shows them.
     #[must_use]
     pub fn stats(&self) -> LogStats {
         let counters = self.shared.counters();
-        let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        let segments = self.lock_segments();
         let last = segments.last().map_or(0, |last| last.used_bytes.max(counters.head_bytes));
         let before: u64 = segments.iter().rev().skip(1).map(|segment| segment.used_bytes).sum();
         let first_seq = segments.first().map_or(counters.last_seq + 1, |first| first.first_seq);

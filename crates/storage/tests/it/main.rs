@@ -10,5 +10,6 @@ mod hints;
 mod missing;
 mod policies;
 mod scene;
+mod stats;
 mod store;
 mod threads;
