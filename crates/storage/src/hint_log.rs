@@ -167,6 +167,9 @@ impl HintLog {
 
     /// Adds a hint, in place of any for the same target and key unless that has a greater record. Ends in a completion.
     ///
+    /// What is kept shares the memory of `hint`, which is therefore best no part of a larger buffer
+    /// ([`Key::detached`], [`Record::detached`]): a hint may be held for days.
+    ///
     /// # Errors
     /// [`LogError`]: the hint was not taken, and no completion comes.
     pub fn add(&self, id: u64, hint: &Hint) -> Result<(), LogError> {
@@ -178,9 +181,7 @@ impl HintLog {
             encode_hint(hint, buf);
             payload_bytes = (buf.len() - start) as u64;
         })?;
-        let hint =
-            Hint { key: hint.key.detached(), record: hint.record.detached(), ..hint.clone() };
-        state.submitted_add(ticket, id, hint, payload_bytes);
+        state.submitted_add(ticket, id, hint.clone(), payload_bytes);
         Ok(())
     }
 

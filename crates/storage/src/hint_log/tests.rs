@@ -95,6 +95,18 @@ fn the_newest_hint_of_a_target_and_key_comes_back() {
 }
 
 #[test]
+fn a_hint_is_kept_once_and_shared_with_whoever_added_it() {
+    let (_, log) = hints();
+    let added = hint(1, 3);
+    add(&log, &added);
+    let held = log.shared.lock().hints();
+    assert_eq!(
+        held[0].record.value.as_ref().map(|value| value.as_ptr()),
+        added.record.value.as_ref().map(|value| value.as_ptr())
+    );
+}
+
+#[test]
 fn a_hint_can_become_owed() {
     let (fs, log) = hints();
     add(&log, &Hint { kind: HintKind::Courtesy, ..hint(1, 1) });
