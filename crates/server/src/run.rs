@@ -194,7 +194,10 @@ fn open_files(
     tracing::info!(records = found.records, hints = hints.len(), "recovered");
     let truncated_bytes = found.truncated_bytes + hints_found.truncated_bytes;
     if truncated_bytes > 0 {
-        tracing::warn!(truncated_bytes, "cut a torn end that nobody was told was durable");
+        tracing::warn!(
+            truncated_bytes,
+            "cut the end of a log: an unfinished write, or damage in its last batch"
+        );
     }
     for damage in found.damages.iter().chain(&hints_found.damages) {
         tracing::error!(?damage, "a log is damaged; what it held must come from the replicas");

@@ -46,7 +46,8 @@ impl Default for HintLogOptions {
 /// What opening a hint log found.
 #[derive(Clone, Debug, Default)]
 pub struct HintsRecovered {
-    /// Bytes cut from the end: they were written, but nobody was told that they were durable.
+    /// Bytes cut from the end of the log: an unfinished write, or damage in the last batch that was synced. Behind that
+    /// there is nothing that could tell which.
     pub truncated_bytes: u64,
     /// Places that had been synced and cannot be read: hints may be lost that somebody counts on.
     pub damages: Vec<Damage>,

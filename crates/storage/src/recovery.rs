@@ -39,7 +39,8 @@ pub struct Recovery {
     pub frames: u64,
     /// The last sequence number in use; 0 in a new log.
     pub last_seq: u64,
-    /// Bytes at the end that are left out: they were written, but no sync of them is known to have ended.
+    /// Bytes at the end that are left out: an unfinished write, or damage in the last batch that was synced. Behind that
+    /// there is nothing that could tell which.
     pub truncated_bytes: u64,
     /// What had been synced and cannot be read. It stays where it is until its segment is recycled.
     pub damages: Vec<Damage>,

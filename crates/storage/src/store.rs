@@ -74,7 +74,8 @@ pub struct Recovered {
     pub snapshot: Option<SnapshotInfo>,
     /// Snapshots that could not be read, and why. One that is damaged is kept as `damaged-snapshot`.
     pub bad_snapshots: Vec<(PathBuf, String)>,
-    /// Bytes cut from the end of the log: they were written, but nobody was told that they were durable.
+    /// Bytes cut from the end of the log: an unfinished write, or damage in the last batch that was synced. Behind that
+    /// there is nothing that could tell which.
     pub truncated_bytes: u64,
     /// Places of the log that had been synced and cannot be read, or are missing. If there is any, records may have
     /// been lost that others count on.
