@@ -147,7 +147,10 @@ impl World {
         let machine = &mut self.machines[node];
         let (files, options) = (&self.options.files, &self.options.node);
         let opened = process::open(&machine.fs, machine.id, &self.ring, options, files, now);
-        let opened = opened.map_err(|error| chain(&*error))?;
+        let opened = opened.map_err(|error| {
+            machine.at_risk.clear(); // what this start has cut, the next does not find
+            chain(&*error)
+        })?;
         self.trace.note(&[self.now_us, 2, node as u64, opened.truncated_bytes]);
         if opened.truncated_bytes > 0 {
             self.coverage.count("state: torn tail cut");
@@ -192,6 +195,7 @@ impl World {
         let machine = &mut self.machines[node];
         let at = machine.fs.operations() + operations;
         let seed = at;
+        machine.at_risk.clear(); // as after a start that failed
         machine.fs.set_fault(Some(Fault { at, kind: FaultKind::Io, sticky: true, seed }));
         let now = self.now_at(node);
         let machine = &mut self.machines[node];
