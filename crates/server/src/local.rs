@@ -1,13 +1,17 @@
-//! Carries out what the node asks of its store.
+//! Opens the files of a node and carries out what it asks of them.
+
+mod open;
 
 use quorate_node::{PutOutcome, Refusal, Response, StoreReply, StoreRequest};
 use quorate_record::{Key, NodeId, Version};
 use quorate_storage::{Applied, Completion, HintLog, LogError, Store};
 
+pub use open::{HINTS_DIR, LocalOptions, OpenError, Opened};
+
 /// The records and the hint queue of a node.
 ///
-/// It does what every driver of a node must do for [`StoreRequest`]s, so it is public: a simulator
-/// runs the same over files of its own.
+/// It does what every driver of a node must do for its files, so it is public: a simulator runs the
+/// same over files of its own.
 pub struct Local {
     /// The records that the node holds as a replica.
     pub store: Store,

@@ -8,13 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quorate_node::{Node, NodeOptions};
+use quorate_node::NodeOptions;
 use quorate_quorum::{Quorum, Repair};
-use quorate_record::{NodeId, Timestamp, Writer};
+use quorate_record::NodeId;
 use quorate_ring::{Ring, RingNode};
 use quorate_storage::{
-    DirLock, HintLog, HintLogOptions, Meta, RealFs, Store, StoreOptions, SyncPolicy as LogSync,
-    fs::Fs, lock_dir,
+    DirLock, HintLogOptions, RealFs, StoreOptions, SyncPolicy as LogSync, lock_dir,
 };
 use quorate_transport::{Acceptor, Identity, LinkHandler, LinkOptions, PeerLinks, StreamOptions};
 use tokio::{net::TcpListener, sync::Notify};
@@ -25,7 +24,7 @@ use crate::{
     driver::Driver,
     face::Face,
     http::{self, HttpSettings},
-    local::Local,
+    local::{HINTS_DIR, Local, LocalOptions, Opened},
 };
 
 /// What to run.
@@ -122,15 +121,13 @@ async fn serve(
     let addr = listener.local_addr().unwrap_or(addr);
 
     let stored = Arc::new(Notify::new());
-    let opened = open_files(&config, id, fingerprint, &data_dir, &stored)
+    let (lock, opened) = open_files(&config, id, &ring, &data_dir, &stored)
         .map_err(|source| ServeError::Data { dir: data_dir.clone(), source })?;
-    let Opened { lock, meta, local, hints, ceiling } = opened;
-
-    let writer = Writer { node: id, incarnation: meta.incarnation };
-    let node = Node::new(writer, ring, node_options(&config), ceiling, hints, now());
+    let incarnation = opened.writer.incarnation;
+    let (node, local) = opened.start(ring, node_options(&config), now());
     let driver = Driver::new(node, local, lock, stored);
 
-    let identity = Identity { node: id, incarnation: meta.incarnation, fingerprint };
+    let identity = Identity { node: id, incarnation, fingerprint };
     let peers = config.nodes.iter().filter(|node| node.id != id);
     let peers: Vec<(NodeId, SocketAddr)> = peers.map(|node| (node.id, node.addr)).collect();
     let streams = StreamOptions::default();
@@ -151,68 +148,40 @@ async fn serve(
     Ok(())
 }
 
-struct Opened {
-    lock: DirLock,
-    meta: Meta,
-    local: Local,
-    hints: Vec<quorate_record::Hint>,
-    ceiling: Timestamp,
-}
-
-const HINTS_DIR: &str = "hints";
-
-/// How far ahead of the wall clock a ceiling that was lost can have been: what the clock reserves at
-/// a time, if it was not ahead itself.
-const MOST_LOST_CEILING_MS: u64 = 1_000;
-
-/// Opens the files of a node and says what was found in them.
+/// Opens the files of a node and tells what was found in them.
 fn open_files(
     config: &Config,
     id: NodeId,
-    fingerprint: u64,
+    ring: &Ring<NodeId>,
     dir: &Path,
     stored: &Arc<Notify>,
-) -> Result<Opened, Box<dyn std::error::Error + Send + Sync>> {
-    let fs: Arc<dyn Fs> = Arc::new(RealFs);
+) -> Result<(DirLock, Opened), Box<dyn std::error::Error + Send + Sync>> {
     let lock = lock_dir(dir)?;
-    // A new life begins with the wall clock, so later ones are greater.
-    let wanted = Meta { node: id, cluster: fingerprint, incarnation: now().wall_ms };
-    let meta = Meta::open(&*fs, dir, wanted)?;
-
-    let notify = || {
-        let stored = Arc::clone(stored);
-        Box::new(move || stored.notify_one())
+    let mut options = LocalOptions {
+        store: StoreOptions::new(quorate_ring::token),
+        hints: HintLogOptions::default(),
     };
-    let mut store_options = StoreOptions::new(quorate_ring::token);
-    store_options.log.sync = log_sync(config.sync);
-    let (store, found) = Store::open(Arc::clone(&fs), dir, &store_options, notify())?;
-    let mut hint_options = HintLogOptions::default();
-    hint_options.log.sync = log_sync(config.sync);
-    let hints_dir = dir.join(HINTS_DIR);
-    let (hint_log, hints, hints_found) = HintLog::open(fs, &hints_dir, &hint_options, notify())?;
+    options.store.log.sync = log_sync(config.sync);
+    options.hints.log.sync = log_sync(config.sync);
+    let stored = Arc::clone(stored);
+    let notify = move || stored.notify_one();
+    let opened = Local::open(Arc::new(RealFs), dir, id, ring, &options, now().wall_ms, notify)?;
 
-    tracing::info!(records = found.records, hints = hints.len(), "recovered");
-    let truncated_bytes = found.truncated_bytes + hints_found.truncated_bytes;
+    tracing::info!(records = opened.store_found.records, hints = opened.hints.len(), "recovered");
+    let truncated_bytes = opened.truncated_bytes();
     if truncated_bytes > 0 {
         tracing::warn!(
             truncated_bytes,
             "cut the end of a log: an unfinished write, or damage in its last batch"
         );
     }
-    for damage in found.damages.iter().chain(&hints_found.damages) {
+    for damage in opened.damages() {
         tracing::error!(?damage, "a log is damaged; what it held must come from the replicas");
     }
-    for (path, why) in &found.bad_snapshots {
+    for (path, why) in &opened.store_found.bad_snapshots {
         tracing::error!(path = %path.display(), %why, "a snapshot cannot be read");
     }
-    let mut ceiling = found.clock_ceiling.unwrap_or(Timestamp::ZERO);
-    if !found.damages.is_empty() {
-        // A greater one may be among what was lost, but none was further ahead than this.
-        let ahead_ms = config.max_clock_skew_ms.min(MOST_LOST_CEILING_MS);
-        ceiling = ceiling.max(Timestamp::from_wall_ms(now().wall_ms + ahead_ms));
-    }
-    let local = Local { store, hints: hint_log };
-    Ok(Opened { lock, meta, local, hints, ceiling })
+    Ok((lock, opened))
 }
 
 fn ring(config: &Config) -> Result<Ring<NodeId>, quorate_ring::RingError> {

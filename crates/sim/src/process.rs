@@ -3,12 +3,11 @@
 use std::{path::Path, sync::Arc};
 
 use quorate_node::{Node, NodeOptions, Now};
-use quorate_record::{NodeId, Timestamp, Writer};
+use quorate_record::NodeId;
 use quorate_ring::Ring;
-use quorate_server::local::Local;
+use quorate_server::local::{Local, LocalOptions, OpenError, Opened};
 use quorate_storage::{
-    Damage, Drive, HintLog, HintLogOptions, LogOptions, Meta, Store, StoreOptions, SyncPolicy,
-    fault::FaultFs, fs::Fs,
+    Drive, HintLogOptions, LogOptions, StoreOptions, SyncPolicy, fault::FaultFs,
 };
 
 /// How the files of a node behave. Everything is small, so that everything that happens seldom happens soon.
@@ -36,6 +35,15 @@ impl Default for FileOptions {
 }
 
 impl FileOptions {
+    fn local(&self) -> LocalOptions {
+        let mut store = StoreOptions::new(quorate_ring::token);
+        store.log = self.log();
+        store.snapshot_after_bytes = self.snapshot_after_bytes;
+        let hints =
+            HintLogOptions { log: self.log(), dead_bytes_at_least: self.snapshot_after_bytes };
+        LocalOptions { store, hints }
+    }
+
     fn log(&self) -> LogOptions {
         LogOptions {
             sync: self.sync,
@@ -68,50 +76,29 @@ pub(crate) enum Which {
     Hints,
 }
 
-pub(crate) struct Opened {
-    pub(crate) process: Process,
-    pub(crate) damages: Vec<Damage>,
-    pub(crate) truncated_bytes: u64,
-}
-
 const DATA_DIR: &str = "/data";
 
-/// How far ahead of the wall clock a ceiling that was lost is taken to have been, as a server does.
-const MOST_LOST_CEILING_MS: u64 = 1_000;
-
-/// Opens the files of a node and starts it, as a server does.
+/// Opens the files of a node, as a server does.
 pub(crate) fn open(
     fs: &FaultFs,
     id: NodeId,
     ring: &Ring<NodeId>,
-    node: &NodeOptions,
     files: &FileOptions,
     now: Now,
-) -> Result<Opened, Box<dyn std::error::Error + Send + Sync>> {
-    let fs: Arc<dyn Fs> = Arc::new(fs.clone());
-    let dir = Path::new(DATA_DIR);
-    let wanted = Meta { node: id, cluster: ring.fingerprint(), incarnation: now.wall_ms };
-    let meta = Meta::open(&*fs, dir, wanted)?;
+) -> Result<Opened, OpenError> {
+    let (fs, dir) = (Arc::new(fs.clone()), Path::new(DATA_DIR));
+    Local::open(fs, dir, id, ring, &files.local(), now.wall_ms, || {})
+}
 
-    let mut store_options = StoreOptions::new(quorate_ring::token);
-    store_options.log = files.log();
-    store_options.snapshot_after_bytes = files.snapshot_after_bytes;
-    let (store, found) = Store::open(Arc::clone(&fs), dir, &store_options, Box::new(|| {}))?;
-    let hint_options =
-        HintLogOptions { log: files.log(), dead_bytes_at_least: files.snapshot_after_bytes };
-    let hint_dir = dir.join("hints");
-    let (hints, held, found_hints) = HintLog::open(fs, &hint_dir, &hint_options, Box::new(|| {}))?;
-
-    let writer = Writer { node: id, incarnation: meta.incarnation };
-    let mut ceiling = found.clock_ceiling.unwrap_or(Timestamp::ZERO);
-    if !found.damages.is_empty() {
-        // A greater one may be among what was lost.
-        let ahead_ms = node.max_clock_skew_ms.min(MOST_LOST_CEILING_MS);
-        ceiling = ceiling.max(Timestamp::from_wall_ms(now.wall_ms + ahead_ms));
+impl Process {
+    /// Starts a node on its files, as a server does.
+    pub(crate) fn start(
+        opened: Opened,
+        ring: &Ring<NodeId>,
+        options: &NodeOptions,
+        now: Now,
+    ) -> Self {
+        let (node, local) = opened.start(ring.clone(), options.clone(), now);
+        Self { node, local, wake_us: None, turns: [false; 2] }
     }
-    let node = Node::new(writer, ring.clone(), node.clone(), ceiling, held, now);
-    let process = Process { node, local: Local { store, hints }, wake_us: None, turns: [false; 2] };
-    let truncated_bytes = found.truncated_bytes + found_hints.truncated_bytes;
-    let damages = found.damages.into_iter().chain(found_hints.damages).collect();
-    Ok(Opened { process, damages, truncated_bytes })
 }

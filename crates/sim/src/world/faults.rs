@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use quorate_storage::fault::{Crash, Fault, FaultKind};
+use quorate_storage::{
+    Damage,
+    fault::{Crash, Fault, FaultKind},
+};
 
 use super::{Answer, World, agenda::Happening, name};
 use crate::{
     Loss,
     network::micros,
-    process::{self, Which},
+    process::{self, Process, Which},
 };
 
 impl World {
@@ -145,22 +148,23 @@ impl World {
         }
         let now = self.now_at(node);
         let machine = &mut self.machines[node];
-        let (files, options) = (&self.options.files, &self.options.node);
-        let opened = process::open(&machine.fs, machine.id, &self.ring, options, files, now);
+        let opened = process::open(&machine.fs, machine.id, &self.ring, &self.options.files, now);
         let opened = opened.map_err(|error| {
             machine.at_risk.clear(); // what this start has cut, the next does not find
-            chain(&*error)
+            chain(&error)
         })?;
-        self.trace.note(&[self.now_us, 2, node as u64, opened.truncated_bytes]);
-        if opened.truncated_bytes > 0 {
+        let truncated_bytes = opened.truncated_bytes();
+        let damages: Vec<Damage> = opened.damages().cloned().collect();
+        let process = Process::start(opened, &self.ring, &self.options.node, now);
+        machine.process = Some(Box::new(process));
+        self.trace.note(&[self.now_us, 2, node as u64, truncated_bytes]);
+        if truncated_bytes > 0 {
             self.coverage.count("state: torn tail cut");
         }
-        machine.process = Some(Box::new(opened.process));
-        let noticed = opened.truncated_bytes > 0 || !opened.damages.is_empty();
-        if !opened.damages.is_empty() {
+        let noticed = truncated_bytes > 0 || !damages.is_empty();
+        if !damages.is_empty() {
             self.coverage.count("state: damage found in a log");
             if !machine.damaged {
-                let damages = opened.damages;
                 self.breaks(format!(
                     "[damage] {} finds damage nobody did: {damages:?}",
                     name(node)
@@ -199,8 +203,7 @@ impl World {
         machine.fs.set_fault(Some(Fault { at, kind: FaultKind::Io, sticky: true, seed }));
         let now = self.now_at(node);
         let machine = &mut self.machines[node];
-        let (files, options) = (&self.options.files, &self.options.node);
-        let opened = process::open(&machine.fs, machine.id, &self.ring, options, files, now);
+        let opened = process::open(&machine.fs, machine.id, &self.ring, &self.options.files, now);
         if machine.fs.operations() > at {
             let fs = machine.fs.crash(crash);
             drop(opened); // writes to the files that are given up

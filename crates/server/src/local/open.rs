@@ -1,0 +1,114 @@
+//! Opens the files of a node.
+
+use std::{path::Path, sync::Arc};
+
+use quorate_node::{Node, NodeOptions, Now};
+use quorate_record::{Hint, NodeId, Timestamp, Writer};
+use quorate_ring::Ring;
+use quorate_storage::{
+    Damage, HintLog, HintLogOptions, HintsRecovered, Meta, MetaError, OpenError as LogOpenError,
+    Recovered, Store, StoreOptions, fs::Fs,
+};
+
+use super::Local;
+
+/// The folder of the hint queue, in the data folder.
+pub const HINTS_DIR: &str = "hints";
+
+/// How far ahead of the wall clock a ceiling that was lost can have been: what the clock reserves at
+/// a time, if it was not ahead itself.
+const MOST_LOST_CEILING_MS: u64 = 1_000;
+
+/// How the files of a node behave.
+#[derive(Clone, Debug)]
+pub struct LocalOptions {
+    /// How the store behaves.
+    pub store: StoreOptions,
+    /// How the hint queue behaves.
+    pub hints: HintLogOptions,
+}
+
+/// Why the files of a node could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder is not this node's, or does not say whose it is.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// The records or the hints cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogOpenError),
+}
+
+/// The files of a node, and what was found in them.
+pub struct Opened {
+    /// The files.
+    pub local: Local,
+    /// As whom the node writes.
+    pub writer: Writer,
+    /// The hints in the queue.
+    pub hints: Vec<Hint>,
+    /// What was found of the store.
+    pub store_found: Recovered,
+    /// What was found of the hint queue.
+    pub hints_found: HintsRecovered,
+}
+
+impl Local {
+    /// Opens the files in `dir`, which is created if need be, for a node of this ring. A folder that
+    /// is new begins another life of the node at `wall_ms`, its wall clock in milliseconds since the
+    /// Unix epoch.
+    ///
+    /// `on_progress` is called whenever there may be [replies](Self::take_replies).
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        node: NodeId,
+        ring: &Ring<NodeId>,
+        options: &LocalOptions,
+        wall_ms: u64,
+        on_progress: impl Fn() + Clone + Send + Sync + 'static,
+    ) -> Result<Opened, OpenError> {
+        // A new life begins with the wall clock, so later ones are greater.
+        let wanted = Meta { node, cluster: ring.fingerprint(), incarnation: wall_ms };
+        let meta = Meta::open(&*fs, dir, wanted)?;
+        let progress = Box::new(on_progress.clone());
+        let (store, store_found) = Store::open(Arc::clone(&fs), dir, &options.store, progress)?;
+        let (hint_log, hints, hints_found) =
+            HintLog::open(fs, &dir.join(HINTS_DIR), &options.hints, Box::new(on_progress))?;
+        let local = Local { store, hints: hint_log };
+        let writer = Writer { node, incarnation: meta.incarnation };
+        Ok(Opened { local, writer, hints, store_found, hints_found })
+    }
+}
+
+impl Opened {
+    /// Bytes cut from the ends of the logs: unfinished writes, or damage in a last batch.
+    #[must_use]
+    pub fn truncated_bytes(&self) -> u64 {
+        self.store_found.truncated_bytes + self.hints_found.truncated_bytes
+    }
+
+    /// What was found damaged: records or hints may have been lost that others count on.
+    pub fn damages(&self) -> impl Iterator<Item = &Damage> {
+        self.store_found.damages.iter().chain(&self.hints_found.damages)
+    }
+
+    /// A node that goes on from what was found, and the files that it goes on with.
+    ///
+    /// # Panics
+    /// If the ring does not have the node.
+    #[must_use]
+    pub fn start(self, ring: Ring<NodeId>, options: NodeOptions, now: Now) -> (Node, Local) {
+        let Opened { local, writer, hints, store_found, .. } = self;
+        let mut ceiling = store_found.clock_ceiling.unwrap_or(Timestamp::ZERO);
+        if !store_found.damages.is_empty() {
+            // A greater one may be among what was lost, but none was further ahead than this.
+            let ahead_ms = options.max_clock_skew_ms.min(MOST_LOST_CEILING_MS);
+            ceiling = ceiling.max(Timestamp::from_wall_ms(now.wall_ms + ahead_ms));
+        }
+        (Node::new(writer, ring, options, ceiling, hints, now), local)
+    }
+}
