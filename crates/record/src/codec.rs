@@ -11,7 +11,8 @@ use bincode::{
 use bytes::Bytes;
 
 use crate::{
-    Hint, HintKind, Key, MAX_KEY_BYTES, MAX_VALUE_BYTES, NodeId, Record, Timestamp, Version, Writer,
+    Hint, HintKind, Key, MAX_KEY_BYTES, MAX_VALUE_BYTES, NodeId, Record, RecordView, Timestamp,
+    Version, Writer,
 };
 
 /// Most bytes an encoded record or hint has.
@@ -77,6 +78,14 @@ pub fn decode_record(bytes: &Bytes) -> Result<(Key, Record), DecodeError> {
     decode::<RecordForm<'_>>(bytes)?.into_record(bytes)
 }
 
+/// Reads a record where it lies: nothing is copied or allocated.
+///
+/// # Errors
+/// [`DecodeError`] where [`decode_record`] would give one.
+pub fn decode_record_view(bytes: &[u8]) -> Result<RecordView<'_>, DecodeError> {
+    decode::<RecordForm<'_>>(bytes)?.into_view()
+}
+
 /// Appends the bytes of a version to `out`.
 pub fn encode_version(version: &Version, out: &mut Vec<u8>) {
     encode(&VersionForm::of(version), out);
@@ -136,17 +145,26 @@ impl<'a> RecordForm<'a> {
         Self { version, key: key.as_bytes(), value: record.value.as_deref() }
     }
 
+    fn into_view(self) -> Result<RecordView<'a>, DecodeError> {
+        let bad_field = |text| Err(DecodeError::BadField(text));
+        let (key_bytes, value_bytes) = (self.key.len(), self.value.map_or(0, <[u8]>::len));
+        if key_bytes == 0 || key_bytes > MAX_KEY_BYTES {
+            return bad_field(format!("a key of {key_bytes} bytes"));
+        }
+        if value_bytes > MAX_VALUE_BYTES {
+            return bad_field(format!("a value of {value_bytes} bytes"));
+        }
+        let version = self.version.into_version()?;
+        Ok(RecordView { key: self.key, version, value: self.value })
+    }
+
     /// `bytes` are the ones that this form borrows from.
     fn into_record(self, bytes: &Bytes) -> Result<(Key, Record), DecodeError> {
-        let key = Key::new(bytes.slice_ref(self.key))
+        let RecordView { key, version, value } = self.into_view()?;
+        let key = Key::new(bytes.slice_ref(key))
             .map_err(|error| DecodeError::BadField(error.to_string()))?;
-        let value_bytes = self.value.map_or(0, <[u8]>::len);
-        if value_bytes > MAX_VALUE_BYTES {
-            let text = format!("a value of {value_bytes} bytes is longer than {MAX_VALUE_BYTES}");
-            return Err(DecodeError::BadField(text));
-        }
-        let value = self.value.map(|value| bytes.slice_ref(value));
-        Ok((key, Record { version: self.version.into_version()?, value }))
+        let value = value.map(|value| bytes.slice_ref(value));
+        Ok((key, Record { version, value }))
     }
 }
 
@@ -273,6 +291,9 @@ mod tests {
         fn decoding_inverts_encoding((key, record) in records()) {
             let mut bytes = Vec::new();
             encode_record(&key, &record, &mut bytes);
+            let view = decode_record_view(&bytes).expect("just encoded");
+            prop_assert_eq!((view.key, view.value), (key.as_bytes(), record.value.as_deref()));
+            prop_assert_eq!(view.stamp(), record.stamp());
             prop_assert_eq!(decode_record(&bytes.into()), Ok((key, record)));
         }
 

@@ -48,11 +48,12 @@ mod key;
 mod node_id;
 mod record;
 mod version;
+mod view;
 
 pub use clock::{ClockError, HybridClock};
 pub use codec::{
-    DecodeError, MAX_ENCODED_BYTES, decode_hint, decode_record, decode_version, encode_hint,
-    encode_record, encode_version,
+    DecodeError, MAX_ENCODED_BYTES, decode_hint, decode_record, decode_record_view, decode_version,
+    encode_hint, encode_record, encode_version,
 };
 pub use digest::Digest;
 pub use hint::{Hint, HintKind};
@@ -60,3 +61,4 @@ pub use key::{Key, KeyError, MAX_KEY_BYTES};
 pub use node_id::{MAX_NODE_ID_BYTES, NodeId, NodeIdError};
 pub use record::{MAX_VALUE_BYTES, Record, Stamp};
 pub use version::{Timestamp, Version, VersionError, Writer};
+pub use view::RecordView;

@@ -61,7 +61,7 @@ impl Record {
     /// xxh3-64 of the value; 0 for a tombstone.
     #[must_use]
     pub fn content_hash(&self) -> u64 {
-        self.value.as_ref().map_or(TOMBSTONE_HASH, |value| XxHash3_64::oneshot(value))
+        content_hash(self.value.as_deref())
     }
 
     /// This record without its bytes.
@@ -76,6 +76,10 @@ impl Record {
     pub fn detached(&self) -> Self {
         Self { version: self.version, value: self.value.as_deref().map(Bytes::copy_from_slice) }
     }
+}
+
+pub(crate) fn content_hash(value: Option<&[u8]>) -> u64 {
+    value.map_or(TOMBSTONE_HASH, XxHash3_64::oneshot)
 }
 
 impl Stamp {
