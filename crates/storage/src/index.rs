@@ -1,0 +1,15 @@
+//! Where each record lies in the log, and its version: all that the store keeps in memory of it.
+//!
+//! The token space is cut into [`SHARDS`] equal parts, so that whoever uses one of them holds nobody else up. In a
+//! shard, the [entries](Entry) are in the order of their [positions](Position).
+
+mod entry;
+mod leaf;
+mod position;
+mod shard;
+mod writers;
+
+pub(crate) use self::entry::{ENTRY_BYTES, Entry, MAX_SEGMENT, Place};
+pub(crate) use self::position::{Position, Secret};
+pub(crate) use self::shard::{Counts, Merged, OutOfOrder, SHARDS, Shard, shard_of};
+pub(crate) use self::writers::{TooManyWriters, WriterId, Writers};
