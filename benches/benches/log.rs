@@ -75,9 +75,9 @@ impl Ours {
         let settled = Arc::new(AtomicU64::new(0));
         let sleeper = Arc::new(Sleeper::default());
         let (news, wake) = (settled.clone(), sleeper.clone());
-        let on_progress = move |progress: quorate_storage::Progress| {
+        let on_progress = move |progress: quorate_storage::Progress<'_>| {
             progress.outcome.expect("append");
-            news.store(*progress.tickets.end(), Ordering::Release);
+            news.store(*progress.tickets().end(), Ordering::Release);
             if let Some(thread) = &*wake.thread.lock().expect("no panic under the lock") {
                 thread.unpark();
             }

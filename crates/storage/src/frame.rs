@@ -30,6 +30,11 @@ impl FrameHeader {
         self.seq.saturating_sub(u64::from(self.lag))
     }
 
+    /// What the frame takes up, padding included. Only for a header whose length is below the limit.
+    pub(crate) fn frame_bytes(&self) -> u32 {
+        u32::try_from(frame_bytes(u64::from(self.len))).expect("the limit is below 4 GiB")
+    }
+
     pub(crate) fn encode(&self, epoch: u32) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..4].copy_from_slice(&self.len.to_le_bytes());

@@ -177,7 +177,7 @@ impl HintLog {
         let mut state = self.shared.lock();
         // Under the lock, so that the outcome cannot come before anybody knows what it is of.
         let mut payload_bytes = 0;
-        let ticket = self.log.submit_with(KIND_ADD, |buf| {
+        let ticket = self.log.submit_with(KIND_ADD, 0, |buf| {
             let start = buf.len();
             encode_hint(hint, buf);
             payload_bytes = (buf.len() - start) as u64;
@@ -195,7 +195,7 @@ impl HintLog {
         if !state.concerns(&removal) {
             return;
         }
-        match self.log.submit_with(KIND_REMOVE, |buf| encode_hint(&form_of(&removal), buf)) {
+        match self.log.submit_with(KIND_REMOVE, 0, |buf| encode_hint(&form_of(&removal), buf)) {
             Ok(ticket) => state.submitted_removal(ticket, removal),
             Err(_) => state.remove_unlogged(removal),
         }
@@ -232,7 +232,7 @@ impl HintLog {
         }
         if !state.is_moving() {
             for (hint, seq) in state.oldest(MOVE_BATCH_BYTES) {
-                match self.log.submit_with(KIND_ADD, |buf| encode_hint(&hint, buf)) {
+                match self.log.submit_with(KIND_ADD, 0, |buf| encode_hint(&hint, buf)) {
                     Ok(ticket) => state.submitted_move(ticket, &hint, seq),
                     Err(LogError::Busy { .. }) => break,
                     Err(error) => return Err(error.into()),

@@ -55,6 +55,6 @@ pub use fs::RealFs;
 pub use hint_log::{HintLog, HintLogOptions, HintLogStats, HintsRecovered, MaintainError};
 pub use log::{Drive, Log, LogOptions, LogStats, SyncPolicy};
 pub use meta::{Meta, MetaError};
-pub use queue::{LogError, Progress, Ticket};
+pub use queue::{LogError, Place, Progress, Ticket, Written};
 pub use recovery::{Damage, Frame, OpenError, Recovery};
 pub use store::{Applied, Recovered, SnapshotError, SnapshotInfo, Store, StoreOptions, StoreStats};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::frame::{HEADER_BYTES, frame_bytes};
+use crate::frame::frame_bytes;
 use crate::fs::{Fs, create_dir_durably};
 use crate::queue::{LogError, Progress, Shared, Ticket};
 use crate::recovery::{Damage, Frame, OpenError, Recovery, SegmentMeta, recover};
@@ -131,7 +131,7 @@ impl Log {
         fs: Arc<dyn Fs>,
         dir: &Path,
         options: &LogOptions,
-        on_progress: impl FnMut(Progress) + Send + 'static,
+        on_progress: impl FnMut(Progress<'_>) + Send + 'static,
         mut replay: impl FnMut(Frame<'_>),
     ) -> Result<(Log, Recovery), OpenError> {
         let largest = DATA_OFFSET + frame_bytes(options.max_payload_bytes);
@@ -140,7 +140,7 @@ impl Log {
             "a segment cannot hold the largest frame, {largest} bytes"
         );
         assert!(
-            options.max_payload_bytes <= u64::from(u32::MAX) - HEADER_BYTES as u64,
+            frame_bytes(options.max_payload_bytes) <= u64::from(u32::MAX),
             "a length has 32 bits"
         );
         assert!(
@@ -243,11 +243,13 @@ impl Log {
             let limit_bytes = self.shared.max_payload_bytes();
             return Err(LogError::TooLarge { bytes: payload.len() as u64, limit_bytes });
         }
-        self.submit_with(kind, |buf| buf.extend_from_slice(payload))
+        self.submit_with(kind, 0, |buf| buf.extend_from_slice(payload))
     }
 
     /// Queues one frame whose payload is what `encode` appends to the buffer that it is given. Other frames are in
     /// front of it there; they are not to be touched. `encode` holds up other submitters.
+    ///
+    /// `tag` is the caller's: it is not written, but comes back in [`Progress`].
     ///
     /// # Errors
     /// As for [`Self::submit`].
@@ -257,9 +259,10 @@ impl Log {
     pub fn submit_with(
         &self,
         kind: u8,
+        tag: u64,
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Ticket, LogError> {
-        self.shared.submit(kind, encode)
+        self.shared.submit(kind, tag, encode)
     }
 
     /// Waits for the outcome of a submission: its sequence number, or why it failed.

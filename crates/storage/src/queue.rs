@@ -54,13 +54,43 @@ pub enum LogError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
+/// Where in a log a frame is: its header begins here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The number of the segment, counted from 1.
+    pub segment: u64,
+    /// Where in its file, in bytes; a multiple of 8.
+    pub offset: u64,
+}
+
+/// A submission, as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// What it was submitted with.
+    pub tag: u64,
+    /// Where it is; means nothing if the outcome is an error.
+    pub place: Place,
+    /// What its frame takes up, with header and padding.
+    pub bytes: u32,
+}
+
 /// News about a run of submissions, in the order in which they were made.
 #[derive(Clone, Debug)]
-pub struct Progress {
-    /// Which submissions, by [`Ticket`] number.
-    pub tickets: RangeInclusive<u64>,
+pub struct Progress<'a> {
+    /// The number of the first one's [`Ticket`].
+    pub first_ticket: u64,
+    /// The submissions, one for each ticket from the first on; there is at least one.
+    pub frames: &'a [Written],
     /// The sequence number of the last of them; its run is consecutive.
     pub outcome: Result<u64, LogError>,
+}
+
+impl Progress<'_> {
+    /// Which submissions, by [`Ticket`] number.
+    #[must_use]
+    pub fn tickets(&self) -> RangeInclusive<u64> {
+        self.first_ticket..=self.first_ticket + self.frames.len() as u64 - 1
+    }
 }
 
 pub(crate) struct Shared {
@@ -79,6 +109,8 @@ struct Queue {
     bytes: Vec<u8>,
     /// Where the last whole frame ends. What lies behind was left by an encoder that panicked.
     end: usize,
+    /// The same frames, still without places.
+    frames: Vec<Written>,
     next_ticket: u64,
     first_ticket: u64,
     sync_wanted: u64,
@@ -92,9 +124,8 @@ struct Queue {
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) bytes: Vec<u8>,
+    pub(crate) frames: Vec<Written>,
     pub(crate) first_ticket: u64,
-    /// One past the last.
-    pub(crate) next_ticket: u64,
     pub(crate) sync_wanted: u64,
     pub(crate) closed: bool,
 }
@@ -127,6 +158,7 @@ struct Outcomes {
 
 /// How much of the queue's memory is kept from one batch to the next. A burst must not hold its own for good.
 const KEPT_BYTES: usize = 16 << 20;
+const KEPT_FRAMES: usize = KEPT_BYTES / 128;
 
 /// How many runs of failures are remembered for those who ask late.
 const REMEMBERED_FAILURES: usize = 4096;
@@ -136,6 +168,7 @@ impl Shared {
         let queue = Queue {
             bytes: Vec::new(),
             end: 0,
+            frames: Vec::new(),
             next_ticket: 1,
             first_ticket: 1,
             sync_wanted: 0,
@@ -169,6 +202,7 @@ impl Shared {
     pub(crate) fn submit(
         &self,
         kind: u8,
+        tag: u64,
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Ticket, LogError> {
         assert!(kind > 0, "kind 0 marks what was never written");
@@ -207,6 +241,8 @@ impl Shared {
         queue.bytes[start + 4] = kind;
         queue.end = index(total);
         queue.bytes.resize(queue.end, 0);
+        let bytes = u32::try_from(frame_bytes(payload)).expect("the limit is below 4 GiB");
+        queue.frames.push(Written { tag, place: Place::default(), bytes });
         let ticket = Ticket(queue.next_ticket);
         queue.next_ticket += 1;
         // Notifying costs a system call, and mostly the writer is busy and looks by itself.
@@ -268,8 +304,10 @@ impl Shared {
         batch.bytes.shrink_to(KEPT_BYTES);
         std::mem::swap(&mut queue.bytes, &mut batch.bytes);
         queue.end = 0;
+        batch.frames.clear();
+        batch.frames.shrink_to(KEPT_FRAMES);
+        std::mem::swap(&mut queue.frames, &mut batch.frames);
         batch.first_ticket = queue.first_ticket;
-        batch.next_ticket = queue.next_ticket;
         queue.first_ticket = queue.next_ticket;
         batch.sync_wanted = queue.sync_wanted;
         batch.closed = queue.closed;
@@ -284,10 +322,10 @@ impl Shared {
         self.settled.notify_all();
     }
 
-    /// Publishes what became of a run of tickets.
-    pub(crate) fn settle(&self, progress: &[Progress], syncs_done: u64, counters: Counters) {
+    /// Publishes what became of runs of tickets, some of which may have none.
+    pub(crate) fn settle(&self, runs: &[Progress<'_>], syncs_done: u64, counters: Counters) {
         let mut outcomes = self.lock_outcomes();
-        for run in progress {
+        for run in runs.iter().filter(|run| !run.frames.is_empty()) {
             outcomes.settle(run);
         }
         outcomes.syncs_done = syncs_done;
@@ -360,8 +398,8 @@ impl Shared {
 }
 
 impl Outcomes {
-    fn settle(&mut self, run: &Progress) {
-        self.through = *run.tickets.end();
+    fn settle(&mut self, run: &Progress<'_>) {
+        self.through = *run.tickets().end();
         let Err(error) = &run.outcome else { return };
         if self.failures.len() == REMEMBERED_FAILURES
             && let Some((tickets, _)) = self.failures.pop_front()
@@ -369,7 +407,7 @@ impl Outcomes {
             self.forgotten += tickets.end() - tickets.start() + 1;
             self.forgotten_through = *tickets.end();
         }
-        self.failures.push_back((run.tickets.clone(), error.clone()));
+        self.failures.push_back((run.tickets(), error.clone()));
     }
 
     fn of(&self, Ticket(number): Ticket) -> Option<Result<u64, LogError>> {

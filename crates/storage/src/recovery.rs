@@ -16,6 +16,7 @@ use self::look_ahead::look_ahead;
 use crate::frame::{HEADER_BYTES, frame_bytes};
 use crate::fs::{File, Fs};
 use crate::newest::{Newest, NewestFile};
+use crate::queue::Place;
 use crate::segment::{
     BadHeader, DATA_OFFSET, FORMAT_VERSION, SegmentHeader, Window, index, segment_number,
     segment_path, spare_number,
@@ -24,12 +25,16 @@ use crate::segment::{
 /// A frame as it is given back by recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// Its place in the log, counted from 1.
+    /// Its number in the log, counted from 1.
     pub seq: u64,
     /// The caller's kind.
     pub kind: u8,
     /// The caller's bytes.
     pub payload: &'a [u8],
+    /// Where it is.
+    pub place: Place,
+    /// What it takes up, with header and padding.
+    pub bytes: u32,
 }
 
 /// What opening a log found.
@@ -396,7 +401,9 @@ impl Reader<'_> {
             if let Some(header) = header.filter(|header| header.seq == expected)
                 && let Some(payload) = segment.window.payload(offset, &header)
             {
-                (self.replay)(Frame { seq: expected, kind: header.kind, payload });
+                let place = Place { segment: segment.number, offset };
+                let bytes = header.frame_bytes();
+                (self.replay)(Frame { seq: expected, kind: header.kind, payload, place, bytes });
                 self.report.frames += 1;
                 self.proven = self.proven.max(header.synced_through());
                 if self.checkpoints.last().is_none_or(|(_, at)| offset - at >= CHECKPOINT_BYTES) {

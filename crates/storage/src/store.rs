@@ -291,7 +291,7 @@ impl Store {
                 // Under the lock, so that the outcome cannot come before anybody knows what it is of.
                 let ticket = self
                     .log
-                    .submit_with(KIND_RECORD, |buf| encode_record(&key, &held.record, buf))?;
+                    .submit_with(KIND_RECORD, 0, |buf| encode_record(&key, &held.record, buf))?;
                 let (key, held) = held.detached(&key);
                 state.submitted(ticket, id, (place.0, key), held);
             }

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::frame::{FrameHeader, HEADER_BYTES, MAX_LAG, checksum, frame_bytes};
+use crate::frame::{FrameHeader, HEADER_BYTES, MAX_LAG, checksum};
 use crate::fs::{File, Fs};
 use crate::log::SyncPolicy;
 use crate::newest::{Newest, NewestFile};
-use crate::queue::{Batch, Counters, LogError, Progress, Shared};
+use crate::queue::{Batch, Counters, LogError, Place, Progress, Shared};
 use crate::recovery::SegmentMeta;
-use crate::segment::{DATA_OFFSET, SegmentHeader, epoch, segment_path};
+use crate::segment::{DATA_OFFSET, SegmentHeader, epoch, index, segment_path};
 use crate::space::{Space, SpaceError};
 
 pub(crate) struct Writer {
@@ -21,7 +21,7 @@ pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) space: Arc<Space>,
     pub(crate) segments: Arc<Mutex<Vec<SegmentMeta>>>,
-    pub(crate) on_progress: Box<dyn FnMut(Progress) + Send>,
+    pub(crate) on_progress: Box<dyn FnMut(Progress<'_>) + Send>,
     /// The segment to append to; `None` if the next frame must begin a new one.
     pub(crate) active: Option<ActiveFile>,
     /// The newest segment, which need not be there any more.
@@ -64,11 +64,12 @@ impl Writer {
         if let Some(error) = self.space.take_failure() {
             self.fail(error);
         }
-        let mut written_through = batch.first_ticket;
+        // How many of the batch's frames are settled, and how many are written.
+        let (mut settled, mut written) = (0, 0);
         let mut refusal = None;
         if self.poison.is_none() && !batch.bytes.is_empty() {
             self.batches += 1;
-            match self.write(&mut batch.bytes, &mut written_through) {
+            match self.write(&mut batch, &mut written) {
                 Ok(()) => {}
                 Err(SpaceError::Full) => refusal = Some(LogError::NoSpace),
                 Err(SpaceError::Exhausted(error)) => {
@@ -79,9 +80,9 @@ impl Writer {
         }
         // Under the other policies what is written is acknowledged, and a sync is not waited for.
         if self.policy != SyncPolicy::Always && self.poison.is_none() {
-            self.settle(&batch, written_through, refusal.take());
-            written_through = batch.next_ticket;
-            batch.first_ticket = batch.next_ticket;
+            self.settle(&batch, settled, written, refusal.take());
+            settled = batch.frames.len();
+            written = settled;
         }
         if self.poison.is_none()
             && self.sync_is_due(now, &batch)
@@ -96,7 +97,7 @@ impl Writer {
                 0
             });
         }
-        self.settle(&batch, written_through, refusal);
+        self.settle(&batch, settled, written, refusal);
         let finished = batch.closed;
         self.batch = batch;
         Turn { deadline: self.deadline(), finished }
@@ -130,27 +131,25 @@ impl Writer {
             && (due || batch.closed || batch.sync_wanted > self.syncs_done)
     }
 
-    /// Publishes what became of the batch: good up to the ticket `written`, refused or poisoned from there.
-    fn settle(&mut self, batch: &Batch, written: u64, refusal: Option<LogError>) {
-        let mut progress = Vec::new();
-        let mut run = |first: u64, next: u64, outcome: Result<u64, LogError>| {
-            if first < next {
-                progress.push(Progress { tickets: first..=next - 1, outcome });
-            }
+    /// Publishes what became of the batch's frames from the one at `from` on: good up to the one at `written`, refused
+    /// or poisoned from there.
+    fn settle(&mut self, batch: &Batch, from: usize, written: usize, refusal: Option<LogError>) {
+        let run = |from: usize, to: usize, outcome: Result<u64, LogError>| Progress {
+            first_ticket: batch.first_ticket + from as u64,
+            frames: &batch.frames[from..to],
+            outcome,
         };
-        match &self.poison {
-            Some(cause) => {
-                run(
-                    batch.first_ticket,
-                    batch.next_ticket,
-                    Err(LogError::Poisoned { cause: cause.clone() }),
-                );
-            }
-            None => {
-                run(batch.first_ticket, written, Ok(self.next_seq - 1));
-                run(written, batch.next_ticket, Err(refusal.unwrap_or(LogError::NoSpace)));
-            }
-        }
+        let all = batch.frames.len();
+        let runs = match &self.poison {
+            Some(cause) => [
+                run(from, from, Ok(0)),
+                run(from, all, Err(LogError::Poisoned { cause: cause.clone() })),
+            ],
+            None => [
+                run(from, written, Ok(self.next_seq - 1)),
+                run(written, all, Err(refusal.unwrap_or(LogError::NoSpace))),
+            ],
+        };
         let counters = Counters {
             last_seq: self.next_seq - 1,
             durable_seq: self.synced_through,
@@ -158,9 +157,9 @@ impl Writer {
             batches: self.batches,
             syncs: self.syncs,
         };
-        self.shared.settle(&progress, self.syncs_done, counters);
-        for news in progress {
-            (self.on_progress)(news);
+        self.shared.settle(&runs, self.syncs_done, counters);
+        for run in runs.into_iter().filter(|run| !run.frames.is_empty()) {
+            (self.on_progress)(run);
         }
     }
 
@@ -170,11 +169,12 @@ impl Writer {
         self.poison.get_or_insert(cause);
     }
 
-    /// Finishes the frames in `bytes` and writes them; `ticket` goes along with what has been written.
-    fn write(&mut self, bytes: &mut [u8], ticket: &mut u64) -> Result<(), SpaceError> {
+    /// Finishes the frames of `batch` and writes them; `written` goes along with what has been written.
+    fn write(&mut self, batch: &mut Batch, written: &mut usize) -> Result<(), SpaceError> {
+        let Batch { bytes, frames, .. } = batch;
         let mut offset = 0;
         while offset < bytes.len() {
-            let size = frame_size(&bytes[offset..]);
+            let size = index(frames[*written].bytes.into());
             if self.active.as_ref().is_none_or(|active| size as u64 > active.end - active.head) {
                 self.switch()?;
             }
@@ -183,22 +183,29 @@ impl Writer {
             if self.next_seq - self.synced_through > MAX_LAG {
                 self.sync().map_err(SpaceError::Failed)?;
             }
-            let room = self.active.as_ref().map_or(0, |active| active.end - active.head);
-            let epoch = epoch(self.newest.number);
+            let (head, room) = self
+                .active
+                .as_ref()
+                .map_or((0, 0), |active| (active.head, active.end - active.head));
+            let segment = self.newest.number;
+            let epoch = epoch(segment);
             let start = offset;
             let mut seq = self.next_seq;
-            while offset < bytes.len() {
-                let size = frame_size(&bytes[offset..]);
+            let mut finished = *written;
+            while let Some(frame) = frames.get_mut(finished) {
+                let size = index(frame.bytes.into());
                 let lag = seq - self.synced_through;
                 if (offset - start + size) as u64 > room || lag > MAX_LAG {
                     break;
                 }
                 finish(&mut bytes[offset..offset + size], seq, lag, epoch);
+                frame.place = Place { segment, offset: head + (offset - start) as u64 };
+                finished += 1;
                 offset += size;
                 seq += 1;
             }
             self.write_run(&bytes[start..offset])?;
-            *ticket += seq - self.next_seq;
+            *written = finished;
             self.next_seq = seq;
             self.unsynced_since.get_or_insert(self.now);
         }
@@ -292,11 +299,6 @@ impl Writer {
         self.unsynced_since = None;
         Ok(())
     }
-}
-
-fn frame_size(frame: &[u8]) -> usize {
-    let len = u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]);
-    usize::try_from(frame_bytes(u64::from(len))).expect("the frame is in memory")
 }
 
 /// Puts in what only the writer knows.

@@ -139,9 +139,10 @@ impl State {
     }
 
     /// Takes in what became of submissions.
-    pub(crate) fn settle(&mut self, progress: &Progress) {
-        let last = *progress.tickets.end();
-        for (Ticket(ticket), Write { what, then }) in self.in_flight.settle(&progress.tickets) {
+    pub(crate) fn settle(&mut self, progress: &Progress<'_>) {
+        let tickets = progress.tickets();
+        let last = *tickets.end();
+        for (Ticket(ticket), Write { what, then }) in self.in_flight.settle(&tickets) {
             let outcome = progress.outcome.clone().map(|last_seq| last_seq - (last - ticket));
             match what {
                 What::Add(id, hint, payload_bytes) => {

@@ -5,7 +5,7 @@ use quorate_record::{Timestamp, Writer};
 use super::*;
 use crate::fault::{Crash, Fault, FaultFs, FaultKind};
 use crate::log::Drive;
-use crate::queue::{Progress, Ticket};
+use crate::queue::{Place, Progress, Ticket, Written};
 
 const DIR: &str = "/data/hints";
 
@@ -117,7 +117,9 @@ fn a_hint_can_become_owed() {
 #[test]
 fn a_hint_is_not_written_again_behind_its_removal() {
     let mut state = State::new();
-    let progress = |ticket, seq| Progress { tickets: ticket..=ticket, outcome: Ok(seq) };
+    let frames = [Written { tag: 0, place: Place::default(), bytes: 128 }];
+    let progress =
+        |ticket, seq| Progress { first_ticket: ticket, frames: &frames, outcome: Ok(seq) };
     let removal =
         |timestamp| Removal { slot: state::slot(&hint(1, 5)), version: version(timestamp) };
     state.submitted_add(Ticket(1), 1, hint(1, 5), 100);

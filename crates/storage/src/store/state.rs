@@ -100,8 +100,8 @@ impl State {
     }
 
     /// Takes in what became of submissions.
-    pub(crate) fn settle(&mut self, progress: &Progress) {
-        for (ticket, Write { id, what, waiters }) in self.in_flight.settle(&progress.tickets) {
+    pub(crate) fn settle(&mut self, progress: &Progress<'_>) {
+        for (ticket, Write { id, what, waiters }) in self.in_flight.settle(&progress.tickets()) {
             if let What::Record(place, _) = &what
                 && self.greatest.get(place) == Some(&ticket)
             {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use quorate_storage::fault::{Crash, FaultFs};
-use quorate_storage::{Drive, Log, LogError, LogOptions, Progress, SyncPolicy};
+use quorate_storage::{Drive, Frame, Log, LogError, LogOptions, Progress, SyncPolicy, Written};
 
 use crate::scene::{DIR, append, genuine, kind_of, open, payload, small, submit};
 
@@ -61,7 +61,7 @@ fn what_is_too_large_or_too_much_is_refused_at_once() {
         log.submit(1, &[0; 4097]),
         Err(LogError::TooLarge { bytes: 4097, limit_bytes: 4096 })
     ));
-    let too_large = log.submit_with(1, |buf| buf.resize(buf.len() + 5000, 1));
+    let too_large = log.submit_with(1, 0, |buf| buf.resize(buf.len() + 5000, 1));
     assert!(matches!(too_large, Err(LogError::TooLarge { bytes: 5000, .. })));
     // One always fits, whatever its size.
     log.submit(1, &[0; 4096]).unwrap();
@@ -77,7 +77,7 @@ fn an_encoder_that_panics_leaves_no_trace() {
     let log = open(&fs, &small()).log;
     submit(&log, [1]);
     let panicking = std::panic::AssertUnwindSafe(|| {
-        let _ = log.submit_with(1, |buf| {
+        let _ = log.submit_with(1, 0, |buf| {
             buf.extend_from_slice(b"half of it");
             panic!("on purpose");
         });
@@ -90,22 +90,43 @@ fn an_encoder_that_panics_leaves_no_trace() {
 
 #[test]
 fn progress_is_told_once_a_batch_and_in_order() {
-    let news = Arc::new(Mutex::new(Vec::<Progress>::new()));
+    let news = Arc::new(Mutex::new(Vec::new()));
     let heard = news.clone();
     let fs: Arc<FaultFs> = Arc::default();
-    let on_progress = move |progress| heard.lock().unwrap().push(progress);
+    let on_progress = move |progress: Progress<'_>| {
+        let last_seq = progress.outcome.as_ref().unwrap();
+        heard.lock().unwrap().push((progress.tickets(), *last_seq));
+    };
     let (log, _) = Log::open(fs, Path::new(DIR), &small(), on_progress, |_| {}).unwrap();
     submit(&log, 1..=3);
     log.turn(Duration::ZERO);
     submit(&log, 4..=4);
     log.turn(Duration::ZERO);
-    let told: Vec<_> = news
-        .lock()
-        .unwrap()
-        .iter()
-        .map(|run| (run.tickets.clone(), *run.outcome.as_ref().unwrap()))
-        .collect();
-    assert_eq!(told, [(1..=3, 3), (4..=4, 4)]);
+    assert_eq!(*news.lock().unwrap(), [(1..=3, 3), (4..=4, 4)]);
+}
+
+#[test]
+fn each_submission_is_told_where_it_was_written() {
+    let told = Arc::new(Mutex::new(Vec::<Written>::new()));
+    let heard = told.clone();
+    let fs: Arc<FaultFs> = Arc::default();
+    let on_progress = move |progress: Progress<'_>| heard.lock().unwrap().extend(progress.frames);
+    let (log, _) = Log::open(fs.clone(), Path::new(DIR), &small(), on_progress, |_| {}).unwrap();
+    for tag in 1..=120 {
+        log.submit_with(1, tag, |buf| buf.extend(payload(tag))).unwrap();
+        if tag % 7 == 0 {
+            log.turn(Duration::ZERO);
+        }
+    }
+    drop(log);
+    let mut found = Vec::new();
+    let replay = |frame: Frame<'_>| {
+        found.push(Written { tag: frame.seq, place: frame.place, bytes: frame.bytes })
+    };
+    let (log, _) = Log::open(fs, Path::new(DIR), &small(), |_| {}, replay).unwrap();
+    assert!(log.stats().segments > 2);
+    assert_eq!(*told.lock().unwrap(), found);
+    assert_eq!(found.len(), 120);
 }
 
 #[test]
