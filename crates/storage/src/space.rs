@@ -86,7 +86,7 @@ struct State {
     next: Option<Spare>,
     /// Whole files from recycling.
     idle: VecDeque<Spare>,
-    /// Leftovers of an earlier run: nobody knows how far they were prepared.
+    /// Leftovers of an earlier run, or of an attempt that failed: nobody knows what of them is on disk.
     found: VecDeque<u64>,
     next_spare: u64,
     working: bool,
@@ -328,7 +328,7 @@ impl Space {
                         state.next_spare += 1;
                     }
                     drop(state);
-                    match self.create(number, found.is_some()) {
+                    match self.create(number) {
                         Ok(spare) => created = Some(spare),
                         Err(error) => outcome = Err(error),
                     }
@@ -379,20 +379,15 @@ impl Space {
         file.sync_data().map_err(SpaceError::Failed)
     }
 
-    fn create(&self, number: u64, found: bool) -> Result<Spare, SpaceError> {
+    fn create(&self, number: u64) -> Result<Spare, SpaceError> {
         let path = spare_path(&self.dir, number);
         let end = self.options.segment_bytes;
-        let existing = if found { self.fs.open(&path).ok() } else { None };
-        let recycled = existing.is_some();
-        let file = match existing {
-            Some(file) => file,
-            None => self.fs.create(&path)?,
-        };
-        if file.size()? != end {
-            file.set_len(end)?;
-        }
+        // A leftover is emptied first. Its length may be in the kernel's memory only, and clean, if a sync failed before
+        // the last process ended; then no sync saves it unless it changes.
+        let file = self.fs.create(&path)?;
+        file.set_len(end)?;
         self.fs.sync_dir(&self.dir).map_err(SpaceError::of_folder_sync)?;
-        Ok(Spare { path, file, ready: 0, end, recycled })
+        Ok(Spare { path, file, ready: 0, end, recycled: false })
     }
 
     fn wait_idle<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {

@@ -1,11 +1,12 @@
 //! Operations that fail: no acknowledgement without a durable frame, and no trust after a failed write or sync.
 
+use std::path::Path;
 use std::time::Duration;
 
 use quorate_storage::fault::{Crash, Fault, FaultFs, FaultKind};
 use quorate_storage::{LogError, LogOptions};
 
-use crate::scene::{append, genuine, kind_of, open, payload, small, submit, try_open};
+use crate::scene::{DIR, append, genuine, kind_of, open, payload, small, submit, try_open};
 
 fn tiny() -> LogOptions {
     LogOptions { segment_bytes: 4096, max_payload_bytes: 2048, ..small() }
@@ -159,6 +160,52 @@ fn frames_seen_after_a_failed_sync_survive_a_later_loss_of_power() {
     assert_eq!(genuine(&seen.frames), [1, 2, 3, 4, 5, 6]);
     let after = open(&fs.crash(Crash::Nothing), &tiny());
     assert_eq!(genuine(&after.frames), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn whatever_failed_what_the_next_process_stores_survives_a_loss_of_power() {
+    for (seed, sticky) in (0..4).flat_map(|seed| [(seed, false), (seed, true)]) {
+        for at in 0.. {
+            let context = format!("sticky {sticky} at {at}, seed {seed}");
+            let fs = FaultFs::new();
+            fs.set_fault(Some(Fault { at, kind: FaultKind::Io, sticky, seed }));
+            let stored = write(&fs).len();
+            let done = fs.operations() <= at;
+            fs.set_fault(None);
+            let log = open(&fs, &tiny()).log;
+            let first = log.stats().last_seq + 1;
+            for last in first..first + 12 {
+                append(&log, [last]);
+                let after = open(&fs.crash(Crash::Nothing), &tiny());
+                assert_eq!(after.found.damages, [], "{context}, after {last}");
+                assert_eq!(after.found.last_seq, last, "{context}");
+            }
+            if done {
+                assert_eq!(stored, 40);
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_length_that_a_failed_sync_lost_is_set_again_before_the_file_becomes_a_segment() {
+    let fs = FaultFs::new();
+    let log = open(&fs, &tiny()).log;
+    // The file is created and lengthened, and its name synced; then zeros are written, and all of it is synced.
+    let at = fs.operations() + 4;
+    fs.set_fault(Some(Fault { at, kind: FaultKind::Io, sticky: false, seed: 0 }));
+    assert!(matches!(log.append(1, b"refused"), Err(LogError::Poisoned { .. })));
+    drop(log);
+    let spare = Path::new(DIR).join("spare-1.qspare");
+    assert_eq!(fs.contents(&spare).unwrap().len(), 4096, "the length is seen");
+    let saved = fs.crash(Crash::Everything).contents(&spare).unwrap().len();
+    assert!(saved < 4096, "but not on disk: {saved}");
+
+    append(&open(&fs, &tiny()).log, 1..=3);
+    let after = open(&fs.crash(Crash::Nothing), &tiny());
+    assert_eq!(after.found.damages, []);
+    assert_eq!(genuine(&after.frames), [1, 2, 3]);
 }
 
 #[test]
