@@ -54,7 +54,7 @@ impl FileOptions {
             prepare_ahead_bytes: 16 << 10,
             prepare_chunk_bytes: 16 << 10,
             max_spares: 2,
-            next_seq_at_least: 1,
+            ..LogOptions::default()
         }
     }
 }

@@ -43,8 +43,10 @@ mod log;
 mod meta;
 mod newest;
 mod queue;
+mod read;
 mod recovery;
 mod segment;
+mod segments;
 mod space;
 mod store;
 mod writer;
@@ -56,5 +58,7 @@ pub use hint_log::{HintLog, HintLogOptions, HintLogStats, HintsRecovered, Mainta
 pub use log::{Drive, Log, LogOptions, LogStats, SyncPolicy};
 pub use meta::{Meta, MetaError};
 pub use queue::{LogError, Place, Progress, Ticket, Written};
+pub use read::{ReadError, Walked};
 pub use recovery::{Damage, Frame, OpenError, Recovery};
+pub use segments::SegmentInfo;
 pub use store::{Applied, Recovered, SnapshotError, SnapshotInfo, Store, StoreOptions, StoreStats};

@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::frame::frame_bytes;
 use crate::fs::{Fs, create_dir_durably};
 use crate::queue::{LogError, Progress, Shared, Ticket};
-use crate::recovery::{Damage, Frame, OpenError, Recovery, SegmentMeta, recover};
+use crate::recovery::{Damage, Frame, OpenError, Recovery, recover};
 use crate::segment::{DATA_OFFSET, segment_path};
+use crate::segments::{SegmentInfo, Segments, Slot};
 use crate::space::{Space, SpaceOptions};
 use crate::writer::{ActiveFile, Turn, Writer};
 
@@ -53,6 +54,9 @@ pub struct LogOptions {
     pub prepare_chunk_bytes: u64,
     /// How many files without use are kept for later.
     pub max_spares: usize,
+    /// How many files of segments are kept open for [`Log::read`], beside the one that is written to. Others are
+    /// opened when they are needed.
+    pub max_open_files: usize,
     /// A number that the next frame's must not be below, for callers who know from elsewhere that there was more. If
     /// the log ends before it, that is reported as damage.
     pub next_seq_at_least: u64,
@@ -63,12 +67,13 @@ impl Default for LogOptions {
         Self {
             sync: SyncPolicy::Always,
             drive: Drive::Threads,
-            segment_bytes: 64 << 20,
+            segment_bytes: 32 << 20,
             max_payload_bytes: (8 << 20) + (64 << 10),
             queue_bytes: 128 << 20,
             prepare_ahead_bytes: 4 << 20,
             prepare_chunk_bytes: 1 << 20,
-            max_spares: 2,
+            max_spares: 1,
+            max_open_files: 256,
             next_seq_at_least: 1,
         }
     }
@@ -106,7 +111,7 @@ pub struct Log {
     dir: PathBuf,
     shared: Arc<Shared>,
     space: Arc<Space>,
-    segments: Arc<Mutex<Vec<SegmentMeta>>>,
+    pub(crate) segments: Arc<Segments>,
     /// Held by whoever gives up segments.
     recycling: Mutex<()>,
     manual: Option<Mutex<Manual>>,
@@ -190,7 +195,8 @@ impl Log {
 
         let shared =
             Arc::new(Shared::new(next_seq - 1, options.max_payload_bytes, options.queue_bytes));
-        let segments = Arc::new(Mutex::new(recovered.segments));
+        let max_open = options.max_open_files;
+        let segments = Arc::new(Segments::new(fs.clone(), dir, max_open, recovered.segments));
         let writer = Writer {
             fs: fs.clone(),
             dir: dir.to_path_buf(),
@@ -343,35 +349,52 @@ impl Log {
                 }
                 outcome => outcome?,
             }
-            self.lock_segments().remove(0);
+            self.segments.remove(number);
         }
         Ok(())
     }
 
     /// The oldest segment, if all its frames are below `seq`.
     fn oldest_below(&self, seq: u64) -> Option<u64> {
-        let segments = self.lock_segments();
-        let [oldest, next, ..] = &segments[..] else { return None };
-        (next.first_seq <= seq).then_some(oldest.number)
+        self.segments.with(|slots| {
+            let [oldest, next, ..] = slots else { return None };
+            (next.first_seq <= seq).then_some(oldest.number)
+        })
     }
 
-    /// Never held during a file operation: counters are read under it.
-    fn lock_segments(&self) -> MutexGuard<'_, Vec<SegmentMeta>> {
-        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The segments in use, oldest first.
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        let head_bytes = self.shared.counters().head_bytes;
+        self.segments.with(|slots| {
+            let info = |(at, slot): (usize, &Slot)| {
+                let sealed = at + 1 < slots.len();
+                let used_bytes =
+                    if sealed { slot.used_bytes } else { slot.used_bytes.max(head_bytes) };
+                SegmentInfo { number: slot.number, first_seq: slot.first_seq, used_bytes, sealed }
+            };
+            slots.iter().enumerate().map(info).collect()
+        })
     }
 
     /// Counters for a page that shows them.
     #[must_use]
     pub fn stats(&self) -> LogStats {
         let counters = self.shared.counters();
-        let segments = self.lock_segments();
-        let last = segments.last().map_or(0, |last| last.used_bytes.max(counters.head_bytes));
-        let before: u64 = segments.iter().rev().skip(1).map(|segment| segment.used_bytes).sum();
-        let first_seq = segments.first().map_or(counters.last_seq + 1, |first| first.first_seq);
+        let (segments, bytes, frames) = self.segments.with(|slots| {
+            let Some((last, older)) = slots.split_last() else { return (0, 0, 0) };
+            let bytes = last.used_bytes.max(counters.head_bytes);
+            let frames = (counters.last_seq + 1).saturating_sub(last.first_seq);
+            (
+                slots.len() as u64,
+                older.iter().map(|slot| slot.used_bytes).sum::<u64>() + bytes,
+                older.iter().map(|slot| slot.end_seq - slot.first_seq).sum::<u64>() + frames,
+            )
+        });
         LogStats {
-            segments: segments.len() as u64,
-            bytes: before + last,
-            frames: (counters.last_seq + 1).saturating_sub(first_seq),
+            segments,
+            bytes,
+            frames,
             spares: self.space.spares() as u64,
             last_seq: counters.last_seq,
             durable_seq: counters.durable_seq,
@@ -379,6 +402,10 @@ impl Log {
             syncs: counters.syncs,
             queued_bytes: self.shared.queued_bytes(),
         }
+    }
+
+    pub(crate) fn max_payload_bytes(&self) -> u64 {
+        self.shared.max_payload_bytes()
     }
 
     /// Why the log takes no more submissions, if it does not.

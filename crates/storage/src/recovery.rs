@@ -21,6 +21,7 @@ use crate::segment::{
     BadHeader, DATA_OFFSET, FORMAT_VERSION, SegmentHeader, Window, index, segment_number,
     segment_path, spare_number,
 };
+use crate::segments::Slot;
 
 /// A frame as it is given back by recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,21 +112,12 @@ impl OpenError {
 pub(crate) struct Recovered {
     pub(crate) report: Recovery,
     /// Oldest first.
-    pub(crate) segments: Vec<SegmentMeta>,
+    pub(crate) segments: Vec<Slot>,
     pub(crate) active: Option<Active>,
     /// The newest segment that ever was, as far as anything knows.
     pub(crate) newest: Newest,
     pub(crate) newest_file: NewestFile,
     pub(crate) spares: Vec<u64>,
-}
-
-/// A segment and what it holds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SegmentMeta {
-    pub(crate) number: u64,
-    pub(crate) first_seq: u64,
-    /// The end of its last frame; of the active segment, as it was when it became active.
-    pub(crate) used_bytes: u64,
 }
 
 /// The last segment, as far as it has been written.
@@ -189,12 +181,16 @@ pub(crate) fn recover(
                 reader.cut(&segment, tail.head);
             }
         }
-        segments.push(SegmentMeta { number: segment.number, first_seq, used_bytes: tail.head });
+        segments.push(Slot {
+            used_bytes: tail.head,
+            end_seq: reader.expected.unwrap_or(first_seq).max(first_seq),
+            ..Slot::new(segment.number, first_seq, segment.file.clone())
+        });
         if is_last {
             active = Some(reader.mend(dir, segment, tail)?);
         }
     }
-    let last = segments.last().map_or(0, |last: &SegmentMeta| last.number);
+    let last = segments.last().map_or(0, |last: &Slot| last.number);
     let mut newest = recorded;
     if last > recorded.number {
         let first_seq = segments.last().map_or(1, |last| last.first_seq);

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::frame::{FrameHeader, HEADER_BYTES, MAX_LAG, checksum};
@@ -10,8 +10,8 @@ use crate::fs::{File, Fs};
 use crate::log::SyncPolicy;
 use crate::newest::{Newest, NewestFile};
 use crate::queue::{Batch, Counters, LogError, Place, Progress, Shared};
-use crate::recovery::SegmentMeta;
 use crate::segment::{DATA_OFFSET, SegmentHeader, epoch, index, segment_path};
+use crate::segments::{Segments, Slot};
 use crate::space::{Space, SpaceError};
 
 pub(crate) struct Writer {
@@ -20,7 +20,7 @@ pub(crate) struct Writer {
     pub(crate) policy: SyncPolicy,
     pub(crate) shared: Arc<Shared>,
     pub(crate) space: Arc<Space>,
-    pub(crate) segments: Arc<Mutex<Vec<SegmentMeta>>>,
+    pub(crate) segments: Arc<Segments>,
     pub(crate) on_progress: Box<dyn FnMut(Progress<'_>) + Send>,
     /// The segment to append to; `None` if the next frame must begin a new one.
     pub(crate) active: Option<ActiveFile>,
@@ -255,10 +255,8 @@ impl Writer {
             spare.path = path;
         }
         // From here on the old segment ends where the new one says, whether the name lasts or not.
-        if let Some(active) = self.active.take()
-            && let Some(last) = self.lock_segments().last_mut()
-        {
-            last.used_bytes = active.head;
+        if let Some(active) = self.active.take() {
+            self.segments.seal(active.head, self.next_seq);
         }
         if !planted!(RenameNotSynced)
             && let Err(error) = self.fs.sync_dir(&self.dir)
@@ -266,8 +264,7 @@ impl Writer {
             self.space.return_next(spare);
             return Err(SpaceError::of_folder_sync(error));
         }
-        let meta = SegmentMeta { number, first_seq: self.next_seq, used_bytes: DATA_OFFSET };
-        self.lock_segments().push(meta);
+        self.segments.push(Slot::new(number, self.next_seq, spare.file.clone()));
         self.newest = Newest { number, first_seq: self.next_seq };
         self.space.set_active(spare.file.clone(), DATA_OFFSET, spare.ready, spare.end);
         self.active = Some(ActiveFile {
@@ -277,10 +274,6 @@ impl Writer {
             end: spare.end,
         });
         Ok(())
-    }
-
-    fn lock_segments(&self) -> MutexGuard<'_, Vec<SegmentMeta>> {
-        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record_newest(&mut self) -> Result<(), SpaceError> {

@@ -9,6 +9,7 @@ mod full_disk;
 mod hints;
 mod missing;
 mod policies;
+mod read;
 mod scene;
 mod stats;
 mod store;

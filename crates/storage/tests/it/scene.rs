@@ -19,7 +19,7 @@ pub(crate) fn small() -> LogOptions {
         prepare_ahead_bytes: 1024,
         prepare_chunk_bytes: 1024,
         max_spares: 1,
-        next_seq_at_least: 1,
+        ..LogOptions::default()
     }
 }
 
