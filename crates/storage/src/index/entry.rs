@@ -3,6 +3,7 @@ use std::cmp::Ordering;
 use quorate_record::{Stamp, Timestamp, Version};
 
 use super::{Position, WriterId, Writers};
+use crate::queue::Place;
 
 /// The greatest number a segment may have for the index to name it.
 pub(crate) const MAX_SEGMENT: u64 = u32::MAX as u64;
@@ -17,15 +18,6 @@ const ALIGN_BYTES: u64 = 8;
 const TOMBSTONE: u32 = 1;
 const DAMAGED: u32 = 2;
 const FLAG_BITS: u32 = 2;
-
-/// Where a frame begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    /// The segment's number.
-    pub(crate) segment: u64,
-    /// Bytes from the beginning of its file.
-    pub(crate) offset: u64,
-}
 
 /// All that is known of a record without reading it: its version, and its place in the log.
 ///
@@ -46,6 +38,17 @@ pub(crate) struct Entry {
 const _: () = assert!(size_of::<Entry>() == ENTRY_BYTES);
 
 impl Entry {
+    /// Stands where no entry is.
+    pub(crate) const FILLER: Self = Self {
+        position: Position { token: 0, check: 0 },
+        timestamp: Timestamp::ZERO,
+        content: 0,
+        writer: WriterId::FIRST,
+        segment: 0,
+        slot: 0,
+        size: 0,
+    };
+
     /// The entry of a record that has no place yet.
     pub(crate) fn new(
         position: Position,
@@ -85,6 +88,11 @@ impl Entry {
     /// What its key is known by.
     pub(crate) fn position(&self) -> Position {
         self.position
+    }
+
+    /// The time of the record's version.
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        self.timestamp
     }
 
     /// The token of its key.

@@ -3,9 +3,9 @@ use std::ops::{Bound, RangeBounds, RangeInclusive};
 
 use quorate_record::Digest;
 
-use super::entry::Place;
-use super::leaf::Leaf;
+use super::leaf::{Leaf, gallop};
 use super::{Entry, Position, Writers};
+use crate::queue::Place;
 
 /// Into how many equal parts the token space is cut.
 pub(crate) const SHARDS: usize = 1 << SHARD_BITS;
@@ -25,13 +25,14 @@ const BUCKET_SPAN: u64 = SHARD_SPAN >> BUCKET_BITS;
 ///
 /// A tree of two levels: the directory, and leaves of neighbours.
 pub(crate) struct Shard {
-    tokens: RangeInclusive<u64>,
+    first_token: u64,
     /// Leaf `i` has what is from fence `i` up to before the next; the first fence is below everything. Kept apart from
     /// the leaves, so that they are close together in memory.
     fences: Vec<Position>,
     leaves: Vec<Leaf>,
-    digests: [Digest; BUCKETS],
     counts: Counts,
+    /// Boxed, as readers do not need them: what they need shall be close together.
+    digests: Box<[Digest; BUCKETS]>,
 }
 
 /// What is in a shard, all in all.
@@ -75,19 +76,19 @@ impl Shard {
     /// If there is no such number.
     pub(crate) fn new(number: usize) -> Self {
         assert!(number < SHARDS, "there are fewer shards");
-        let first = (number as u64) << (u64::BITS - SHARD_BITS);
+        let first_token = (number as u64) << (u64::BITS - SHARD_BITS);
         Self {
-            tokens: first..=first + SHARD_SPAN,
-            fences: vec![Position::first_of(first)],
+            first_token,
+            fences: vec![Position::first_of(first_token)],
             leaves: vec![Leaf::default()],
-            digests: [Digest::default(); BUCKETS],
             counts: Counts::default(),
+            digests: Box::default(),
         }
     }
 
     /// The tokens it is for.
     pub(crate) fn tokens(&self) -> RangeInclusive<u64> {
-        self.tokens.clone()
+        self.first_token..=self.first_token + SHARD_SPAN
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -96,7 +97,7 @@ impl Shard {
 
     pub(crate) fn get(&self, position: Position) -> Option<&Entry> {
         let (leaf, found) = self.find(position);
-        Some(&self.leaves[leaf].entries()[found.ok()?])
+        Some(self.leaves[leaf].entry(found.ok()?))
     }
 
     /// Sets the entry of a position, and returns the one that it replaces.
@@ -127,10 +128,10 @@ impl Shard {
         entries: &[Entry],
         writers: &Writers,
     ) -> Result<(), OutOfOrder> {
-        let mut last =
-            self.leaves.last().and_then(|leaf| leaf.entries().last()).map(Entry::position);
+        let mut last = self.leaves.last().and_then(Leaf::last).map(Entry::position);
+        let tokens = self.tokens();
         let is_next = |entry: &Entry| {
-            let follows = self.tokens.contains(&entry.token()) && last < Some(entry.position());
+            let follows = tokens.contains(&entry.token()) && last < Some(entry.position());
             last = Some(entry.position());
             follows
         };
@@ -204,9 +205,9 @@ impl Shard {
                 (leaf, found.map_or_else(|at| at, |at| at + 1))
             }
         };
-        let first = &self.leaves[leaf].entries()[at..];
-        let others = self.leaves[leaf + 1..].iter().flat_map(Leaf::entries);
-        first.iter().chain(others).take_while(move |entry| match end {
+        let first = self.leaves[leaf].entries(at);
+        let others = self.leaves[leaf + 1..].iter().flat_map(|leaf| leaf.entries(0));
+        first.chain(others).take_while(move |entry| match end {
             Bound::Unbounded => true,
             Bound::Included(to) => entry.position() <= to,
             Bound::Excluded(to) => entry.position() < to,
@@ -216,13 +217,13 @@ impl Shard {
     /// The digest of the records with these tokens that are not damaged. Looks at no more of them one by one than are
     /// in two sixteenths of the shard.
     pub(crate) fn digest(&self, tokens: &RangeInclusive<u64>, writers: &Writers) -> Digest {
-        let first = *tokens.start().max(self.tokens.start());
-        let last = *tokens.end().min(self.tokens.end());
+        let first = (*tokens.start()).max(self.first_token);
+        let last = (*tokens.end()).min(self.first_token + SHARD_SPAN);
         if first > last {
             return Digest::default();
         }
         let of_bucket = |at: usize| {
-            let start = self.tokens.start() + at as u64 * (BUCKET_SPAN + 1);
+            let start = self.first_token + at as u64 * (BUCKET_SPAN + 1);
             let end = start + BUCKET_SPAN;
             if first <= start && end <= last {
                 return self.digests[at];
@@ -242,7 +243,7 @@ impl Shard {
         writers: &Writers,
         stays: impl FnOnce(&Entry) -> bool,
     ) -> Merged {
-        assert!(self.tokens.contains(&entry.token()), "an entry of another shard");
+        assert!(self.tokens().contains(&entry.token()), "an entry of another shard");
         let (leaf, found) = self.find(entry.position());
         let merged = match found {
             Ok(at) => {
@@ -256,10 +257,7 @@ impl Shard {
                 Merged::Replaced(old)
             }
             Err(at) => {
-                if let Some(upper) = self.leaves[leaf].insert(at, entry) {
-                    self.fences.insert(leaf + 1, upper.entries()[0].position());
-                    self.leaves.insert(leaf + 1, upper);
-                }
+                self.insert(leaf, at, entry);
                 Merged::Added
             }
         };
@@ -269,11 +267,35 @@ impl Shard {
 
     /// The leaf for a position, and where in it the entry is or would be.
     fn find(&self, position: Position) -> (usize, Result<usize, usize>) {
-        let leaf = self.fences.partition_point(|fence| *fence <= position).saturating_sub(1);
+        let guess = interpolate(
+            position.token - self.first_token.min(position.token),
+            SHARD_SPAN,
+            self.fences.len(),
+        );
+        let above = gallop(self.fences.len(), guess, |at| self.fences[at] <= position);
+        let leaf = above.saturating_sub(1);
         let low = self.fences[leaf].token;
-        let high = self.fences.get(leaf + 1).map_or(*self.tokens.end(), |fence| fence.token);
-        let guess = interpolate(position.token, low, high, self.leaves[leaf].len());
+        let high =
+            self.fences.get(above).map_or(self.first_token + SHARD_SPAN, |fence| fence.token);
+        let leaf_len = self.leaves[leaf].len();
+        let guess =
+            interpolate(position.token.saturating_sub(low), high.saturating_sub(low), leaf_len);
         (leaf, self.leaves[leaf].find(position, guess))
+    }
+
+    /// Puts an entry where [`Self::find`] did not find it.
+    fn insert(&mut self, leaf: usize, at: usize, entry: Entry) {
+        if !self.leaves[leaf].is_full() {
+            self.leaves[leaf].insert(at, entry);
+            return;
+        }
+        let mut upper = self.leaves[leaf].split();
+        match at.checked_sub(self.leaves[leaf].len()) {
+            Some(at) if at > 0 => upper.insert(at, entry),
+            _ => self.leaves[leaf].insert(at, entry),
+        }
+        self.fences.insert(leaf + 1, upper.entry(0).position());
+        self.leaves.insert(leaf + 1, upper);
     }
 
     /// The readable entry of a position if it is at this place; to be changed, and as it is.
@@ -324,11 +346,297 @@ fn bucket(token: u64) -> usize {
         .expect("a few bits")
 }
 
-/// Where among `len` tokens that are spread evenly over `low..high` this one would be.
-fn interpolate(token: u64, low: u64, high: u64, len: usize) -> usize {
-    let (above, width) = (token.saturating_sub(low), high.saturating_sub(low));
+/// How many of `len` tokens that are spread evenly over a range of `width` are below the one that is `above` its start.
+fn interpolate(above: u64, width: u64, len: usize) -> usize {
     // Cut to half a word, so that the product fits into a whole one.
-    let shift = 32_u32.saturating_sub(width.leading_zeros());
+    let shift = u32::BITS.saturating_sub(width.leading_zeros());
     let guess = (above >> shift) * len as u64 / ((width >> shift) + 1);
     usize::try_from(guess).map_or(len, |guess| guess.min(len))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use quorate_record::{NodeId, Timestamp, Writer};
+
+    use super::super::WriterId;
+    use super::*;
+
+    /// What a shard should be: nothing kept up, everything counted when it is asked for.
+    #[derive(Default)]
+    struct Model(BTreeMap<Position, Entry>);
+
+    impl Model {
+        fn merge(&mut self, entry: Entry, writers: &Writers) -> Merged {
+            match self.0.get(&entry.position()) {
+                Some(old) if old.stamp(writers) > entry.stamp(writers) => Merged::Lost(*old),
+                _ => self.put(entry).map_or(Merged::Added, Merged::Replaced),
+            }
+        }
+
+        fn put(&mut self, entry: Entry) -> Option<Entry> {
+            self.0.insert(entry.position(), entry)
+        }
+
+        fn change(
+            &mut self,
+            position: Position,
+            place: Place,
+            change: impl Fn(Entry) -> Entry,
+        ) -> Option<Entry> {
+            let entry = self.0.get_mut(&position)?;
+            let old = *entry;
+            (old.place() == place && !old.is_damaged()).then(|| *entry = change(old))?;
+            Some(old)
+        }
+
+        fn digest(&self, tokens: &RangeInclusive<u64>, writers: &Writers) -> Digest {
+            let mut digest = Digest::default();
+            self.0
+                .values()
+                .filter(|entry| tokens.contains(&entry.token()) && !entry.is_damaged())
+                .for_each(|entry| digest.add(entry.digest_hash(writers)));
+            digest
+        }
+
+        fn counts(&self) -> Counts {
+            let count =
+                |is: fn(&Entry) -> bool| self.0.values().filter(|entry| is(entry)).count() as u64;
+            Counts {
+                entries: count(|_| true),
+                tombstones: count(Entry::is_tombstone),
+                damaged: count(Entry::is_damaged),
+                live_bytes: self.0.values().map(Entry::live_bytes).sum(),
+            }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put(Entry),
+        Merge(Entry),
+        Remove(Position),
+        Relocate(Position, Place, Place),
+        MarkDamaged(Position, Place),
+        /// Puts so many with positions from there on, so that leaves are split.
+        PutRow(Position, u64),
+        /// Removes so many from there on, so that leaves are merged.
+        RemoveRow(Position, usize),
+    }
+
+    const NUMBER: usize = 0xa5;
+
+    fn first_token() -> u64 {
+        *Shard::new(NUMBER).tokens().start()
+    }
+
+    fn writers() -> (Writers, [WriterId; 3]) {
+        let writers = Writers::new();
+        let ids = [("b", 1), ("a", 2), ("a", 1)].map(|(name, incarnation)| {
+            writers.intern(&Writer { node: NodeId::new(name).unwrap(), incarnation }).unwrap()
+        });
+        (writers, ids)
+    }
+
+    fn place(number: u64) -> Place {
+        Place { segment: 1 + number % 2, offset: 8 * (number / 2) }
+    }
+
+    fn entry_at(position: Position) -> Entry {
+        let entry = Entry::new(position, Timestamp::from_bits(1), writers().1[0], 1, false);
+        entry.at(place(0), 64)
+    }
+
+    fn next(position: Position, steps: u64) -> Position {
+        // Within one token first, then over the tokens of the shard.
+        let check = position.check.wrapping_add(steps * 5);
+        let token = (position.token + steps / 100 * 3).min(first_token() + SHARD_SPAN);
+        Position { token, check }
+    }
+
+    /// Tokens of one shard: all the same, at the borders of buckets, and anywhere.
+    fn any_token() -> impl Strategy<Value = u64> {
+        let border = (0_u64..16, 0_u64..3).prop_map(|(bucket, off)| {
+            let border = first_token() + bucket * (BUCKET_SPAN + 1);
+            (border + off).saturating_sub(1).max(first_token())
+        });
+        prop_oneof![
+            Just(first_token() + SHARD_SPAN),
+            Just(first_token() + 77),
+            border,
+            any::<u64>().prop_map(|token| first_token() + (token & SHARD_SPAN)),
+        ]
+    }
+
+    fn any_position() -> impl Strategy<Value = Position> {
+        let check = prop_oneof![0_u64..4, Just(u64::MAX)];
+        (any_token(), check).prop_map(|(token, check)| Position { token, check })
+    }
+
+    fn any_entry() -> impl Strategy<Value = Entry> {
+        let stamp = (0_u64..3, 0_usize..3, 0_u64..3);
+        (any_position(), stamp, any::<bool>(), 0_u64..4, 1_u64..4).prop_map(
+            |(position, (time, writer, content), dead, at, units)| {
+                let (_, ids) = writers();
+                Entry::new(position, Timestamp::from_bits(time), ids[writer], content, dead)
+                    .at(place(at), units * 8)
+            },
+        )
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        let places = || (0_u64..4).prop_map(place);
+        prop_oneof![
+            3 => any_entry().prop_map(Step::Put),
+            3 => any_entry().prop_map(Step::Merge),
+            1 => any_position().prop_map(Step::Remove),
+            2 => (any_position(), places(), places()).prop_map(|(at, a, b)| Step::Relocate(at, a, b)),
+            2 => (any_position(), places()).prop_map(|(at, a)| Step::MarkDamaged(at, a)),
+            1 => (any_position(), 0_u64..500).prop_map(|(at, count)| Step::PutRow(at, count)),
+            1 => (any_position(), 0_usize..400).prop_map(|(at, count)| Step::RemoveRow(at, count)),
+        ]
+    }
+
+    fn take(step: Step, shard: &mut Shard, model: &mut Model, writers: &Writers) {
+        match step {
+            Step::Put(entry) => assert_eq!(shard.put(entry, writers), model.put(entry)),
+            Step::Merge(entry) => {
+                assert_eq!(shard.merge(entry, writers), model.merge(entry, writers));
+            }
+            Step::Remove(at) => assert_eq!(shard.remove(at, writers), model.0.remove(&at)),
+            Step::Relocate(at, from, to) => {
+                let expected = model.change(at, from, |entry| entry.at(to, 24));
+                assert_eq!(shard.relocate(at, from, to, 24), expected);
+            }
+            Step::MarkDamaged(at, from) => {
+                let expected = model.change(at, from, Entry::damaged);
+                assert_eq!(shard.mark_damaged(at, from, writers), expected);
+            }
+            Step::PutRow(from, count) => (0..count).for_each(|steps| {
+                let entry = entry_at(next(from, steps * 7 % count));
+                assert_eq!(shard.put(entry, writers), model.put(entry));
+            }),
+            Step::RemoveRow(from, count) => {
+                let row: Vec<_> = model.0.range(from..).map(|(at, _)| *at).take(count).collect();
+                for at in row {
+                    assert_eq!(shard.remove(at, writers), model.0.remove(&at));
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_shard_is_a_sorted_map_that_knows_its_sums(
+            steps in prop::collection::vec(any_step(), 0..60),
+            asked in prop::collection::vec((any_position(), any_position()), 8),
+            tokens in prop::collection::vec((any::<u64>(), any_token(), any::<bool>()), 8),
+        ) {
+            let (writers, _) = writers();
+            let (mut shard, mut model) = (Shard::new(NUMBER), Model::default());
+            for step in steps {
+                take(step, &mut shard, &mut model, &writers);
+                prop_assert_eq!(shard.counts(), model.counts());
+            }
+            prop_assert!(shard.range(..).eq(model.0.values()));
+            prop_assert!(shard.fences.is_sorted() && shard.fences.len() == shard.leaves.len());
+            for (a, b) in asked {
+                prop_assert_eq!(shard.get(a), model.0.get(&a));
+                let (a, b) = (a.min(b), a.max(b));
+                prop_assert!(shard.range(a..=b).eq(model.0.range(a..=b).map(|(_, entry)| entry)));
+                let behind = (Bound::Excluded(a), Bound::Unbounded);
+                prop_assert!(shard.range(behind).eq(model.0.range(behind).map(|(_, entry)| entry)));
+            }
+            for (a, b, both_within) in tokens {
+                let a = if both_within { first_token() + (a & SHARD_SPAN) } else { a };
+                let range = a.min(b)..=a.max(b);
+                prop_assert_eq!(shard.digest(&range, &writers), model.digest(&range, &writers));
+            }
+        }
+
+        #[test]
+        fn a_shard_built_in_one_go_is_like_one_built_step_by_step(
+            entries in prop::collection::vec(any_entry(), 0..300),
+            (row, count) in (any_position(), 0_u64..500),
+            at_once in 1_usize..200,
+            later in prop::collection::vec(any_step(), 0..10),
+        ) {
+            let (writers, _) = writers();
+            let (mut shard, mut model) = (Shard::new(NUMBER), Model::default());
+            for entry in entries {
+                let _ = model.merge(entry, &writers);
+            }
+            for steps in 0..count {
+                model.put(entry_at(next(row, steps)));
+            }
+            let sorted: Vec<Entry> = model.0.values().copied().collect();
+            for entries in sorted.chunks(at_once) {
+                prop_assert_eq!(shard.append(entries, &writers), Ok(()));
+            }
+            for step in later {
+                take(step, &mut shard, &mut model, &writers);
+            }
+            prop_assert_eq!(shard.counts(), model.counts());
+            prop_assert!(shard.range(..).eq(model.0.values()));
+            let all = 0..=u64::MAX;
+            prop_assert_eq!(shard.digest(&all, &writers), model.digest(&all, &writers));
+        }
+    }
+
+    #[test]
+    fn shards_cover_the_token_space_without_gaps() {
+        assert_eq!(Shard::new(0).tokens().start(), &0);
+        assert_eq!(Shard::new(SHARDS - 1).tokens().end(), &u64::MAX);
+        for number in 1..SHARDS {
+            let (start, end) = Shard::new(number).tokens().into_inner();
+            assert_eq!((shard_of(start), shard_of(end)), (number, number));
+            assert_eq!(*Shard::new(number - 1).tokens().end() + 1, start);
+            assert_eq!((bucket(start), bucket(end)), (0, BUCKETS - 1));
+        }
+    }
+
+    #[test]
+    fn entries_out_of_order_or_of_another_shard_are_not_built_upon() {
+        let (writers, _) = writers();
+        let entry = |off: u64| entry_at(Position::first_of(first_token().wrapping_add(off)));
+        let mut shard = Shard::new(NUMBER);
+        assert_eq!(shard.append(&[entry(5), entry(6)], &writers), Ok(()));
+        for bad in [[entry(6), entry(7)], [entry(8), entry(7)], [entry(7), entry(SHARD_SPAN + 1)]] {
+            assert_eq!(shard.append(&bad, &writers), Err(OutOfOrder));
+        }
+        assert_eq!(shard.counts().entries, 2);
+    }
+
+    #[test]
+    fn of_equal_records_the_place_that_comes_last_stays() {
+        let (writers, _) = writers();
+        let mut shard = Shard::new(NUMBER);
+        let first = entry_at(Position::first_of(first_token()));
+        let again = first.at(place(3), 32);
+        assert_eq!(shard.merge(first, &writers), Merged::Added);
+        assert_eq!(shard.merge(again, &writers), Merged::Replaced(first));
+        assert_eq!(shard.get(first.position()), Some(&again));
+    }
+
+    #[test]
+    fn what_is_damaged_is_in_no_digest_but_still_orders_writes() {
+        let (writers, ids) = writers();
+        let mut shard = Shard::new(NUMBER);
+        let position = Position::first_of(first_token());
+        let old = entry_at(position);
+        let new = Entry::new(position, Timestamp::from_bits(2), ids[0], 1, false).at(place(2), 64);
+        shard.put(new, &writers);
+        assert_eq!(shard.mark_damaged(position, old.place(), &writers), None);
+        assert_eq!(shard.mark_damaged(position, new.place(), &writers), Some(new));
+        assert_eq!(shard.digest(&(0..=u64::MAX), &writers), Digest::default());
+        let counts = Counts { entries: 1, tombstones: 0, damaged: 1, live_bytes: 0 };
+        assert_eq!(shard.counts(), counts);
+        assert_eq!(shard.merge(old, &writers), Merged::Lost(new.damaged()));
+        assert_eq!(shard.relocate(position, new.place(), place(1), 64), None);
+        // The same record, brought again by another replica, heals it.
+        assert_eq!(shard.merge(new.at(place(3), 64), &writers), Merged::Replaced(new.damaged()));
+        assert_eq!((shard.counts().damaged, shard.counts().live_bytes), (0, 64));
+    }
 }

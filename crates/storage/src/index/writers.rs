@@ -91,6 +91,11 @@ impl Writers {
         (0..u32::MAX).map(WriterId).take(known).map(|id| *self.get(id)).collect()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// How two writers compare.
     pub(crate) fn order(&self, a: WriterId, b: WriterId) -> Ordering {
         if a == b { Ordering::Equal } else { self.get(a).cmp(self.get(b)) }
@@ -98,6 +103,9 @@ impl Writers {
 }
 
 impl WriterId {
+    /// The number of the first writer that any [`Writers`] are asked for.
+    pub(crate) const FIRST: Self = Self(0);
+
     /// The number itself.
     pub(crate) fn number(self) -> u32 {
         self.0
