@@ -65,6 +65,14 @@ bench *args:
 sim *args:
     scripts/sim "$@"
 
+# Cut a disk's power under load, again and again (Linux, root)
+torture-power *args:
+    scripts/torture-power "$@"
+
+# The store beside redb, sled, fjall and RocksDB: see benches/peers/README.md
+peers *args:
+    cd benches/peers && cargo run --release -- "$@"
+
 # Format, clippy, documentation
 lint:
     scripts/lint
