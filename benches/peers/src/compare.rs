@@ -14,7 +14,7 @@ const GET_BAR: f64 = 1.5;
 const PUT_BAR: f64 = 4.0;
 const MIXED_BAR: f64 = 1.0;
 
-const BATCH: u64 = 1_000;
+const BATCH: usize = 1_000;
 const ZIPF_SKEW: f64 = 0.99;
 const THREADS: u64 = 2;
 /// Waiting for each one is slow for some; so many fewer of those.
@@ -30,6 +30,9 @@ pub struct Options {
     /// Operations of each kind, the first filling aside; as many as there are keys by default
     #[arg(long)]
     operations: Option<u64>,
+    /// Seconds after which a kind of work is over, however much of it is left: some stores are slow
+    #[arg(long, default_value_t = 10.0)]
+    limit_s: f64,
     /// Rounds, each of all stores; the medians count
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -74,6 +77,11 @@ struct Stopwatch {
 impl Stopwatch {
     fn start() -> Result<Self> {
         Ok(Self { cpu_s: cpu_seconds()?, clock: Clock::start() })
+    }
+
+    /// Whether to go on with operation `number`.
+    fn goes_on(&self, number: u64, limit_s: f64) -> bool {
+        !number.is_multiple_of(256) || self.clock.seconds() < limit_s
     }
 
     fn stop(self, operations: u64) -> Result<Figure> {
@@ -150,91 +158,118 @@ fn round<E: Engine>(options: &Options) -> Result<Figures> {
     let mut figures = Figures::new();
 
     let watch = Stopwatch::start()?;
-    for number in 0..keys {
-        values.fill(number, 0, &mut value);
-        store.put(&key(number), &value)?;
+    let mut filled = 0;
+    while filled < keys && watch.goes_on(filled, options.limit_s) {
+        values.fill(filled, 0, &mut value);
+        store.put(&key(filled), &value)?;
+        filled += 1;
     }
     store.settle()?;
-    figures.insert(Work::Fill, watch.stop(keys)?);
+    figures.insert(Work::Fill, watch.stop(filled)?);
+    let mut rest = filled..keys;
+    while !rest.is_empty() {
+        store.put_batch(&batch(&values, rest.by_ref(), 0))?;
+    }
+    store.settle()?;
 
     let watch = Stopwatch::start()?;
-    for generation in 1..=operations {
+    let mut done = 0;
+    while done < operations && watch.goes_on(done, options.limit_s) {
         let number = random.below(keys);
-        values.fill(number, generation, &mut value);
+        values.fill(number, done, &mut value);
         store.put(&key(number), &value)?;
+        done += 1;
     }
     store.settle()?;
-    figures.insert(Work::Overwrite, watch.stop(operations)?);
+    figures.insert(Work::Overwrite, watch.stop(done)?);
 
     let awaited = operations.div_ceil(AWAITED_SHARE);
     let watch = Stopwatch::start()?;
-    for generation in 1..=awaited {
+    let mut done = 0;
+    while done < awaited && watch.goes_on(done, options.limit_s) {
         let number = random.below(keys);
-        values.fill(number, generation, &mut value);
+        values.fill(number, done, &mut value);
         store.put_awaited(&key(number), &value)?;
+        done += 1;
     }
-    figures.insert(Work::Awaited, watch.stop(awaited)?);
+    figures.insert(Work::Awaited, watch.stop(done)?);
 
     pause();
     let watch = Stopwatch::start()?;
-    let picks = std::iter::repeat_with(|| random.below(keys)).take(operations as usize);
-    let found = store.count(picks.map(|number| (number, key(number))), |number, value| {
-        values.is_of(number, value)
-    })?;
-    figures.insert(Work::Get, watch.stop(operations)?);
-    ensure!(found == operations, "{} read back {found} of {operations} values", E::NAME);
+    let mut asked = 0;
+    let picks = std::iter::from_fn(|| {
+        let goes_on = asked < operations && watch.goes_on(asked, options.limit_s);
+        goes_on.then(|| {
+            asked += 1;
+            let number = random.below(keys);
+            (number, key(number))
+        })
+    });
+    let found = store.count(picks, |number, value| values.is_of(number, value))?;
+    figures.insert(Work::Get, watch.stop(asked)?);
+    ensure!(found == asked, "{} read back {found} of {asked} values", E::NAME);
 
     let zipf = Zipf::new(keys, ZIPF_SKEW);
     pause();
     let watch = Stopwatch::start()?;
-    std::thread::scope(|scope| {
+    let done = std::thread::scope(|scope| -> Result<u64> {
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| {
-                let (store, values, zipf) = (&store, &values, &zipf);
-                scope.spawn(move || mixed(store, values, zipf, operations / THREADS, thread))
+                let (store, values, zipf, watch) = (&store, &values, &zipf, &watch);
+                let more = move |done: u64| {
+                    done < operations / THREADS && watch.goes_on(done, options.limit_s)
+                };
+                scope.spawn(move || mixed(store, values, zipf, thread, more))
             })
             .collect();
-        threads.into_iter().try_for_each(|thread| thread.join().expect("no panic in a store"))
+        threads.into_iter().map(|thread| thread.join().expect("no panic in a store")).sum()
     })?;
     store.settle()?;
-    figures.insert(Work::Mixed, watch.stop(operations)?);
+    figures.insert(Work::Mixed, watch.stop(done)?);
 
     let watch = Stopwatch::start()?;
-    for batch in 0..operations.div_ceil(BATCH) {
-        let pair = |_| -> Pair {
-            let (number, mut value) = (random.below(keys), Vec::new());
-            values.fill(number, batch, &mut value);
-            (key(number), value)
-        };
-        let pairs: Vec<Pair> = (0..BATCH).map(pair).collect();
-        store.put_batch(&pairs)?;
+    let mut done = 0;
+    while done < operations && watch.clock.seconds() < options.limit_s {
+        store.put_batch(&batch(&values, std::iter::repeat_with(|| random.below(keys)), done))?;
+        done += BATCH as u64;
     }
     store.settle()?;
-    figures.insert(Work::Batched, watch.stop(operations.div_ceil(BATCH) * BATCH)?);
+    figures.insert(Work::Batched, watch.stop(done)?);
     Ok(figures)
 }
 
-/// Half gets, half puts, most of them of a few keys.
+fn batch(values: &Values, numbers: impl Iterator<Item = u64>, generation: u64) -> Vec<Pair> {
+    let pair = |number| {
+        let mut value = Vec::new();
+        values.fill(number, generation, &mut value);
+        (key(number), value)
+    };
+    numbers.take(BATCH).map(pair).collect()
+}
+
+/// Half gets, half puts, most of them of a few keys; gives how many.
 fn mixed<E: Engine>(
     store: &E,
     values: &Values,
     zipf: &Zipf,
-    operations: u64,
     seed: u64,
-) -> Result<()> {
+    more: impl Fn(u64) -> bool,
+) -> Result<u64> {
     let mut random = Random::new(seed);
     let mut value = Vec::new();
-    for generation in 0..operations {
+    let mut done = 0;
+    while more(done) {
         let number = zipf.pick(&mut random);
         if random.below(2) == 0 {
-            values.fill(number, generation, &mut value);
+            values.fill(number, done, &mut value);
             store.put(&key(number), &value)?;
         } else {
             let right = store.get(&key(number), |value| values.is_of(number, value))?;
             ensure!(right == Some(true), "{} lost key {number}", E::NAME);
         }
+        done += 1;
     }
-    Ok(())
+    Ok(done)
 }
 
 /// Lets what a store does in the background come to an end, or nearly so.
@@ -267,7 +302,9 @@ fn print_table(options: &Options, contenders: &[Contender], rounds: &[Vec<Figure
     println!(
         "\nfill, overwrite: one thread, each put by itself, in random order. awaited: the next put once the last has\n\
          worked. get: one thread, random keys that are there, from the page cache or the store's own. mixed: {THREADS} threads,\n\
-         half gets, half puts, Zipf {ZIPF_SKEW}. x1000: overwriting by batches or transactions of 1,000. Nothing is synced:"
+         half gets, half puts, Zipf {ZIPF_SKEW}. x1000: overwriting by batches or transactions of 1,000. A kind of work ends after\n\
+         {} s; a store that is not full then is filled by batches. Nothing is synced:",
+        options.limit_s,
     );
     for contender in contenders {
         println!("- {}: {}", contender.name, contender.setting);

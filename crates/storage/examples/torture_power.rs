@@ -52,19 +52,24 @@ fn options(sync: SyncPolicy) -> StoreOptions {
 }
 
 /// The record of a number: everything about it follows from that.
-fn record(number: u64) -> Result<(Key, Record), Failure> {
-    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-    let mixed = mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let key = Key::new(format!("key {}", (mixed >> 32) % KEYS))?;
+fn record(number: u64) -> Result<Record, Failure> {
     let writer = Writer { node: NodeId::new("n1")?, incarnation: 1 };
     let version = Version { timestamp: Timestamp::from_bits(number), writer };
     if number.is_multiple_of(8) {
-        return Ok((key, Record::tombstone(version)));
+        return Ok(Record::tombstone(version));
     }
-    let bytes = mixed % MAX_VALUE_BYTES;
-    let value: Vec<u8> =
-        (0..bytes).flat_map(|at| (number ^ at).to_le_bytes().into_iter().take(1)).collect();
-    Ok((key, Record::live(version, value)))
+    let bytes = mixed(number) % MAX_VALUE_BYTES;
+    let value: Vec<u8> = (0..bytes).map(|at| (number ^ at).to_le_bytes()[0]).collect();
+    Ok(Record::live(version, value))
+}
+
+fn key(number: u64) -> Result<Key, Failure> {
+    Ok(Key::new(format!("key {}", (mixed(number) >> 32) % KEYS))?)
+}
+
+fn mixed(number: u64) -> u64 {
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
 
 fn load(dir: &Path, first: u64, sync: SyncPolicy) -> Result<(), Failure> {
@@ -100,8 +105,7 @@ fn write(
     loop {
         while submitted < completed + IN_FLIGHT {
             let number = first + submitted;
-            let (key, record) = record(number)?;
-            store.apply(number, key, record)?;
+            store.apply(number, key(number)?, record(number)?)?;
             submitted += 1;
         }
         news.recv()?;
@@ -140,17 +144,17 @@ fn check(dir: &Path, files: &[&str]) -> Result<(), Failure> {
     if !found.damages.is_empty() || !found.bad_snapshots.is_empty() {
         wrong.push(format!("damage: {:?}, {:?}", found.damages, found.bad_snapshots));
     }
-    for (key, &number) in &acknowledged {
-        let Some(held) = store.get(key).answer()? else {
-            wrong.push(format!("{key} is absent, though write {number} was acknowledged"));
+    for (name, &number) in &acknowledged {
+        let Some(held) = store.get(name).answer()? else {
+            wrong.push(format!("{name} is absent, though write {number} was acknowledged"));
             continue;
         };
         let held_number = held.version.timestamp.bits();
         if held_number < number {
-            wrong.push(format!("{key} has write {held_number}, though {number} was acknowledged"));
+            wrong.push(format!("{name} has write {held_number}, though {number} was acknowledged"));
         }
-        if (key, &held) != (&record(held_number)?.0, &record(held_number)?.1) {
-            wrong.push(format!("{key} has write {held_number} with what was not written then"));
+        if held != record(held_number)? || *name != key(held_number)? {
+            wrong.push(format!("{name} has write {held_number} with what was not written then"));
         }
     }
     if wrong.is_empty() {
@@ -169,7 +173,7 @@ fn read_acknowledged(files: &[&str]) -> Result<(BTreeMap<Key, u64>, u64), Failur
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         for line in whole.lines() {
             let number: u64 = line.parse()?;
-            let last = greatest.entry(record(number)?.0).or_insert(0);
+            let last = greatest.entry(key(number)?).or_insert(0);
             *last = number.max(*last);
             acks += 1;
         }
