@@ -221,6 +221,12 @@ pub(crate) fn is_out_of_memory(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::OutOfMemory
 }
 
+/// Whether an error means that something ran out, which passes.
+#[must_use]
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    is_full(error) || is_out_of_descriptors(error) || is_out_of_memory(error)
+}
+
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

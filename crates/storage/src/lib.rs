@@ -45,6 +45,8 @@ mod newest;
 mod queue;
 mod read;
 mod recovery;
+mod release;
+mod released;
 mod segment;
 mod segments;
 mod space;

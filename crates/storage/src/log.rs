@@ -8,8 +8,10 @@ use std::time::Duration;
 use crate::frame::frame_bytes;
 use crate::fs::{Fs, create_dir_durably};
 use crate::queue::{LogError, Progress, Shared, Ticket};
-use crate::recovery::{Damage, Frame, OpenError, Recovery, recover};
-use crate::segment::{DATA_OFFSET, segment_path};
+use crate::recovery::{Damage, Frame, OpenError, RecoverOptions, Recovery, Replay, recover};
+use crate::release::Release;
+use crate::released::Released;
+use crate::segment::DATA_OFFSET;
 use crate::segments::{SegmentInfo, Segments, Slot};
 use crate::space::{Space, SpaceOptions};
 use crate::writer::{ActiveFile, Turn, Writer};
@@ -60,6 +62,11 @@ pub struct LogOptions {
     /// A number that the next frame's must not be below, for callers who know from elsewhere that there was more. If
     /// the log ends before it, that is reported as damage.
     pub next_seq_at_least: u64,
+    /// Frames up to this one are known to the caller: they are not given back, and segments that have no others are not
+    /// read at opening.
+    pub replay_after: u64,
+    /// How many threads read segments in [`Log::open_unordered`], unless the log is driven by hand.
+    pub recovery_threads: usize,
 }
 
 impl Default for LogOptions {
@@ -75,6 +82,8 @@ impl Default for LogOptions {
             max_spares: 1,
             max_open_files: 256,
             next_seq_at_least: 1,
+            replay_after: 0,
+            recovery_threads: 4,
         }
     }
 }
@@ -110,10 +119,10 @@ pub struct Log {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     shared: Arc<Shared>,
-    space: Arc<Space>,
+    pub(crate) space: Arc<Space>,
     pub(crate) segments: Arc<Segments>,
     /// Held by whoever gives up segments.
-    recycling: Mutex<()>,
+    pub(crate) release: Mutex<Release>,
     manual: Option<Mutex<Manual>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -139,6 +148,39 @@ impl Log {
         on_progress: impl FnMut(Progress<'_>) + Send + 'static,
         mut replay: impl FnMut(Frame<'_>),
     ) -> Result<(Log, Recovery), OpenError> {
+        Self::open_with(fs, dir, options, Box::new(on_progress), Replay::InOrder(&mut replay))
+    }
+
+    /// Opens a log like [`Self::open`], but reads several segments at the same time
+    /// ([`LogOptions::recovery_threads`]): only the frames of one segment come in order.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    ///
+    /// # Panics
+    /// As for [`Self::open`].
+    pub fn open_unordered(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        options: &LogOptions,
+        on_progress: impl FnMut(Progress<'_>) + Send + 'static,
+        replay: impl Fn(Frame<'_>) + Sync,
+    ) -> Result<(Log, Recovery), OpenError> {
+        let threads = match options.drive {
+            Drive::Threads => options.recovery_threads,
+            Drive::Manual => 1,
+        };
+        let replay = Replay::BySegment(threads, &replay);
+        Self::open_with(fs, dir, options, Box::new(on_progress), replay)
+    }
+
+    fn open_with(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        options: &LogOptions,
+        on_progress: Box<dyn FnMut(Progress<'_>) + Send>,
+        mut replay: Replay<'_>,
+    ) -> Result<(Log, Recovery), OpenError> {
         let largest = DATA_OFFSET + frame_bytes(options.max_payload_bytes);
         assert!(
             options.segment_bytes >= largest,
@@ -157,7 +199,12 @@ impl Log {
         create_dir_durably(&*fs, dir).map_err(OpenError::io("create", dir))?;
         // The process may have ended between a change of names and its sync.
         fs.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
-        let mut recovered = recover(&*fs, dir, options.max_payload_bytes, &mut replay)?;
+        let recover_options = RecoverOptions {
+            max_payload_bytes: options.max_payload_bytes,
+            replay_after: options.replay_after,
+            max_open_files: options.max_open_files,
+        };
+        let mut recovered = recover(&*fs, dir, recover_options, &mut replay)?;
         let space_options = SpaceOptions {
             segment_bytes,
             ahead_bytes: options.prepare_ahead_bytes,
@@ -193,6 +240,22 @@ impl Log {
             next_seq = options.next_seq_at_least;
         }
 
+        let is_new = recovered.released.is_none();
+        let released = recovered.released.unwrap_or_else(|| {
+            let (number, first_seq) = recovered
+                .segments
+                .first()
+                .map_or((recovered.newest.number + 1, next_seq), |oldest| {
+                    (oldest.number, oldest.first_seq)
+                });
+            Released::below(number, first_seq)
+        });
+        let mut release = Release::new(recovered.released_file, released, recovered.leftovers);
+        if is_new {
+            release.create(&*fs, dir).map_err(OpenError::io("create a file in", dir))?;
+        }
+        release.clear(&*fs, dir, &space).map_err(OpenError::io("tidy", dir))?;
+
         let shared =
             Arc::new(Shared::new(next_seq - 1, options.max_payload_bytes, options.queue_bytes));
         let max_open = options.max_open_files;
@@ -204,7 +267,7 @@ impl Log {
             shared: shared.clone(),
             space: space.clone(),
             segments: segments.clone(),
-            on_progress: Box::new(on_progress),
+            on_progress,
             active,
             newest: recovered.newest,
             newest_file: recovered.newest_file,
@@ -224,7 +287,7 @@ impl Log {
             shared,
             space,
             segments,
-            recycling: Mutex::new(()),
+            release: Mutex::new(release),
             manual: None,
             threads: Vec::new(),
         };
@@ -332,34 +395,6 @@ impl Log {
         let turn = manual.writer.turn(now);
         manual.writer.prepare();
         turn.deadline
-    }
-
-    /// Gives up the segments whose frames are all below `seq`, for later use or for good.
-    ///
-    /// # Errors
-    /// Whatever the file system says; what was not given up is tried again at the next call.
-    pub fn recycle_below(&self, seq: u64) -> std::io::Result<()> {
-        let _alone = self.recycling.lock().unwrap_or_else(PoisonError::into_inner);
-        // Oldest first and each for good before the next: a gap in the middle would look like damage.
-        while let Some(number) = self.oldest_below(seq) {
-            match self.space.recycle(&segment_path(&self.dir, number)) {
-                // An earlier attempt may have come as far as the name.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    self.fs.sync_dir(&self.dir)?;
-                }
-                outcome => outcome?,
-            }
-            self.segments.remove(number);
-        }
-        Ok(())
-    }
-
-    /// The oldest segment, if all its frames are below `seq`.
-    fn oldest_below(&self, seq: u64) -> Option<u64> {
-        self.segments.with(|slots| {
-            let [oldest, next, ..] = slots else { return None };
-            (next.first_seq <= seq).then_some(oldest.number)
-        })
     }
 
     /// The segments in use, oldest first.

@@ -6,21 +6,21 @@
 //! bad one either proves that the bad one had been synced or shows that it is itself a remainder of a torn batch. And
 //! since a segment is synced whole before the next one is begun, every bad frame in an older segment is damage.
 
+mod files;
 mod look_ahead;
+mod walk;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::look_ahead::look_ahead;
-use crate::frame::{HEADER_BYTES, frame_bytes};
+use self::files::{Files, Item, Segment};
+use self::walk::{Start, Walk};
 use crate::fs::{File, Fs};
 use crate::newest::{Newest, NewestFile};
 use crate::queue::Place;
-use crate::segment::{
-    BadHeader, DATA_OFFSET, FORMAT_VERSION, SegmentHeader, Window, index, segment_number,
-    segment_path, spare_number,
-};
+use crate::released::{Released, ReleasedFile, Run};
+use crate::segment::{DATA_OFFSET, index, segment_path};
 use crate::segments::Slot;
 
 /// A frame as it is given back by recovery.
@@ -117,6 +117,11 @@ pub(crate) struct Recovered {
     /// The newest segment that ever was, as far as anything knows.
     pub(crate) newest: Newest,
     pub(crate) newest_file: NewestFile,
+    /// What was given up, if that is known.
+    pub(crate) released: Option<Released>,
+    pub(crate) released_file: ReleasedFile,
+    /// Segments that were given up but are still there.
+    pub(crate) leftovers: Vec<u64>,
     pub(crate) spares: Vec<u64>,
 }
 
@@ -129,79 +134,107 @@ pub(crate) struct Active {
     pub(crate) sealed: bool,
 }
 
-/// Reads the log in `dir`, gives every good frame to `replay` in order, and mends the end.
+/// Who gets the frames.
+pub(crate) enum Replay<'a> {
+    /// Everybody's in order.
+    InOrder(&'a mut dyn FnMut(Frame<'_>)),
+    /// Those of one segment in order; so many threads read segments at the same time.
+    BySegment(usize, &'a (dyn Fn(Frame<'_>) + Sync)),
+}
+
+/// What recovery needs to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecoverOptions {
+    pub(crate) max_payload_bytes: u64,
+    /// Frames up to this one are known.
+    pub(crate) replay_after: u64,
+    /// How many files may stay open, beside the newest one.
+    pub(crate) max_open_files: usize,
+}
+
+/// Reads the log in `dir`, gives every good frame that is asked for to `replay`, and mends the end.
 pub(crate) fn recover(
     fs: &dyn Fs,
     dir: &Path,
-    max_payload: u64,
-    replay: &mut dyn FnMut(Frame<'_>),
+    options: RecoverOptions,
+    replay: &mut Replay<'_>,
 ) -> Result<Recovered, OpenError> {
-    let names = fs.list(dir).map_err(OpenError::io("list", dir))?;
-    let spares = names.iter().filter_map(|name| spare_number(name)).collect();
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
-    numbers.sort_unstable();
-    let files = numbers
-        .iter()
-        .map(|number| open_segment(fs, dir, *number, max_payload))
-        .collect::<Result<Vec<_>, _>>()?;
-
     let (newest_file, recorded) = NewestFile::open(fs, dir)?;
+    let (released_file, released) = ReleasedFile::open(fs, dir)?;
+    let files = Files::list(fs, dir, options, released.as_ref(), recorded)?;
+    let walks = match replay {
+        Replay::BySegment(threads, each) if *threads > 1 => files.walk_many(*threads, *each)?,
+        _ => Vec::new(),
+    };
+    let mut walks = walks.into_iter().peekable();
+    let mut in_order = |frame: Frame<'_>| match replay {
+        Replay::InOrder(each) => each(frame),
+        Replay::BySegment(_, each) => each(frame),
+    };
 
     let mut reader = Reader {
-        replay,
         report: Recovery::default(),
         recorded,
-        expected: None,
+        expected: released.as_ref().map(|released| released.first_seq),
         proven: 0,
-        checkpoints: Vec::new(),
+        last: released.as_ref().map(|released| released.oldest - 1),
     };
     let mut segments = Vec::new();
     let mut active = None;
-    let mut files = files.into_iter().peekable();
-    let mut previous = None;
-    while let Some(mut segment) = files.next() {
-        let is_last = files.peek().is_none();
-        let next = match files.peek_mut() {
-            Some(next) => next.first_seq().map(|seq| (next.number, seq)),
-            None => {
-                (recorded.number > segment.number).then_some((recorded.number, recorded.first_seq))
-            }
-        };
-        let limit =
-            next.map(|(number, seq)| Limit { seq, file_missing: number > segment.number + 1 });
-        let start = reader.enter(previous, &mut segment);
-        previous = Some(segment.number);
+    for at in 0..files.items.len() {
+        let (limit, is_last) = (files.limit(at), at + 1 == files.items.len());
+        if let Item::Released(run) = &files.items[at] {
+            reader.pass(run);
+            continue;
+        }
+        let is_known = files.is_known(at);
+        let mut segment = files.open(at)?;
+        let start = reader.enter(&mut segment);
         let first_seq = reader.expected.unwrap_or(1);
         let known = reader.report.damages.len();
-        let mut tail = reader.walk(&mut segment, start, limit);
+        let mut walk = match walks.next_if(|(number, _)| *number == segment.number) {
+            Some((_, walk)) => walk,
+            None if is_known => Walk::over(&segment, reader.expected, limit),
+            None => Walk::run(
+                &mut segment,
+                start,
+                reader.expected,
+                limit,
+                options.replay_after,
+                &mut in_order,
+            ),
+        };
+        reader.take(&mut walk);
         if segment.is_cut() {
-            tail.damaged = true;
+            walk.damaged = true;
             // Unless the frames that are missing said so already.
             if reader.report.damages[known..].iter().all(|damage| !damage.reaches(&segment)) {
-                reader.cut(&segment, tail.head);
+                reader.cut(&segment, walk.head);
             }
         }
         segments.push(Slot {
-            used_bytes: tail.head,
+            used_bytes: walk.head,
             end_seq: reader.expected.unwrap_or(first_seq).max(first_seq),
+            file: files.kept(at),
             ..Slot::new(segment.number, first_seq, segment.file.clone())
         });
         if is_last {
-            active = Some(reader.mend(dir, segment, tail)?);
+            active = Some(reader.mend(dir, segment, &walk)?);
         }
     }
-    let last = segments.last().map_or(0, |last: &Slot| last.number);
+    let last = reader.last.unwrap_or(0);
     let mut newest = recorded;
     if last > recorded.number {
-        let first_seq = segments.last().map_or(1, |last| last.first_seq);
+        let its = segments.last().filter(|slot: &&Slot| slot.number == last);
+        let first_seq = its.map_or(reader.expected, |slot| Some(slot.first_seq)).unwrap_or(1);
         newest = Newest { number: last, first_seq };
         if last > recorded.number + 1 {
             // Frames go to a segment only when it is recorded, so there is no telling what else is gone.
             reader.lost(last + 1, first_seq);
         }
     } else if last < recorded.number {
-        // If there is no segment at all, the older ones may have been recycled.
-        reader.lost(if last > 0 { last + 1 } else { recorded.number }, recorded.first_seq);
+        // If nothing is known of older ones, they may have been given up.
+        reader.lost(reader.last.map_or(recorded.number, |last| last + 1), recorded.first_seq);
         active = None;
     }
     let mut report = reader.report;
@@ -209,116 +242,75 @@ pub(crate) fn recover(
     for damage in &report.damages {
         keep_copy(fs, dir, damage);
     }
-    Ok(Recovered { report, segments, active, newest, newest_file, spares })
+    let Files { leftovers, spares, .. } = files;
+    Ok(Recovered {
+        report,
+        segments,
+        active,
+        newest,
+        newest_file,
+        released,
+        released_file,
+        leftovers,
+        spares,
+    })
 }
 
-struct Segment {
-    number: u64,
-    file: Arc<dyn File>,
-    header: Option<SegmentHeader>,
-    window: Window,
-}
-
-impl Segment {
-    /// Whether the file is shorter than it was made: its length is durable before its name is.
-    fn is_cut(&self) -> bool {
-        self.header.is_some_and(|header| self.window.size() < header.file_bytes)
-    }
-
-    /// The sequence number that this segment begins with, from its frames if its header is gone.
-    fn first_seq(&mut self) -> Option<u64> {
-        match self.header {
-            Some(header) => Some(header.first_seq),
-            None => self.first_frame().map(|(_, seq)| seq),
-        }
-    }
-
-    fn first_frame(&mut self) -> Option<(u64, u64)> {
-        let mut offset = DATA_OFFSET;
-        while offset + HEADER_BYTES as u64 <= self.window.size() {
-            if let Some(header) = self.window.header(offset)
-                && self.window.payload(offset, &header).is_some()
-            {
-                return Some((offset, header.seq));
-            }
-            offset += 8;
-        }
-        None
-    }
-}
-
-fn open_segment(
-    fs: &dyn Fs,
-    dir: &Path,
-    number: u64,
-    max_payload: u64,
-) -> Result<Segment, OpenError> {
-    let path = segment_path(dir, number);
-    let file = fs.open(&path).map_err(OpenError::io("open", &path))?;
-    let mut window =
-        Window::open(file.clone(), number, max_payload).map_err(OpenError::io("read", &path))?;
-    let len = window.size().min(DATA_OFFSET);
-    let sector = window.bytes(0, len).expect("within the file");
-    match SegmentHeader::decode(sector, number) {
-        Ok(header) => {
-            window.limit(header.file_bytes);
-            Ok(Segment { number, file, header: Some(header), window })
-        }
-        Err(BadHeader::Damaged) => Ok(Segment { number, file, header: None, window }),
-        Err(BadHeader::Version(found)) => Err(OpenError::Version {
-            path: path.display().to_string(),
-            found,
-            supported: FORMAT_VERSION,
-        }),
-    }
-}
-
-/// Where the frames of the next segment begin.
-#[derive(Clone, Copy)]
-struct Limit {
-    seq: u64,
-    /// Whether there should be another segment between.
-    file_missing: bool,
-}
-
-/// Where the frames of a segment begin.
-struct Start {
-    offset: u64,
-    damaged: bool,
-}
-
-/// Where the good frames of a segment end.
-struct Tail {
-    head: u64,
-    /// The end of what was written behind the head and is to be cut; the head itself if there is nothing.
-    remains_end: u64,
-    damaged: bool,
-}
-
-struct Reader<'a> {
-    replay: &'a mut dyn FnMut(Frame<'_>),
+struct Reader {
     report: Recovery,
     recorded: Newest,
     /// The next sequence number, once the first is known.
     expected: Option<u64>,
     /// The greatest sequence number that anything read so far says was synced.
     proven: u64,
-    /// Now and then, where in the present segment a frame is.
-    checkpoints: Vec<(u64, u64)>,
+    /// The last segment that was accounted for, once there is one.
+    last: Option<u64>,
 }
 
-/// How far checkpoints are apart.
-const CHECKPOINT_BYTES: u64 = 64 * 1024;
+impl Reader {
+    /// Goes past segments that were given up.
+    fn pass(&mut self, run: &Run) {
+        self.missing(*run.numbers.start(), run.first_seq);
+        self.expected = self.expected.max(Some(run.end_seq));
+        // What is given up was synced whole.
+        self.proven = self.proven.max(run.end_seq - 1);
+        self.last = Some(*run.numbers.end());
+    }
 
-impl Reader<'_> {
+    /// Notes what is missing before segment `number`, which begins with `first_seq`.
+    fn missing(&mut self, number: u64, first_seq: u64) {
+        let expected = self.expected.unwrap_or(first_seq);
+        let file_missing = self.last.is_some_and(|last| number > last + 1);
+        if expected < first_seq || (expected == first_seq && file_missing) {
+            let segment = self.last.map_or(number, |last| (last + 1).min(number));
+            let last_seq = first_seq - 1;
+            self.damage(Damage { segment, offset: 0, len: 0, first_seq: expected, last_seq });
+        }
+    }
+
+    /// Notes what a walk through a segment found.
+    fn take(&mut self, walk: &mut Walk) {
+        self.report.frames += walk.frames;
+        self.expected = walk.expected;
+        self.proven = self.proven.max(walk.proven);
+        for damage in std::mem::take(&mut walk.damages) {
+            self.damage(damage);
+        }
+    }
+
     /// Notes what is missing before the frames of `segment`, and says where to begin.
-    fn enter(&mut self, previous: Option<u64>, segment: &mut Segment) -> Start {
-        self.checkpoints.clear();
+    fn enter(&mut self, segment: &mut Segment) -> Start {
+        let start = self.start(segment);
+        self.last = Some(segment.number);
+        start
+    }
+
+    fn start(&mut self, segment: &mut Segment) -> Start {
         let Some(header) = segment.header else {
             // That the header is gone loses no frame by itself.
             let len = segment.window.size().min(DATA_OFFSET);
             if segment.number == 1 {
-                self.expected = Some(1);
+                self.expected = self.expected.or(Some(1));
             } else if segment.number == self.recorded.number {
                 self.expected = self.expected.or(Some(self.recorded.first_seq));
             }
@@ -348,19 +340,10 @@ impl Reader<'_> {
             }
             return Start { offset: DATA_OFFSET, damaged: true };
         };
+        self.missing(segment.number, header.first_seq);
         let expected = self.expected.unwrap_or(header.first_seq);
         let mut damaged = false;
-        let file_missing = previous.is_some_and(|previous| segment.number > previous + 1);
-        if expected < header.first_seq || (expected == header.first_seq && file_missing) {
-            self.damage(Damage {
-                segment: previous
-                    .map_or(segment.number, |previous| (previous + 1).min(segment.number)),
-                offset: 0,
-                len: 0,
-                first_seq: expected,
-                last_seq: header.first_seq - 1,
-            });
-        } else if expected > header.first_seq {
+        if expected > header.first_seq {
             // Somebody put a file here that does not belong behind the one before.
             let len = segment.window.size();
             let number = segment.number;
@@ -376,81 +359,6 @@ impl Reader<'_> {
         self.expected = Some(expected.max(header.first_seq));
         self.proven = self.proven.max(header.first_seq - 1);
         Start { offset: DATA_OFFSET, damaged }
-    }
-
-    /// Delivers the frames of one segment, up to where the next one begins if there is one.
-    fn walk(&mut self, segment: &mut Segment, start: Start, limit: Option<Limit>) -> Tail {
-        let Start { mut offset, mut damaged } = start;
-        let Some(mut expected) = self.expected else {
-            return Tail { head: offset, remains_end: offset, damaged };
-        };
-        self.checkpoints.push((expected, offset));
-        loop {
-            // What follows was torn, then written again in the next segment.
-            if limit.is_some_and(|limit| limit.seq == expected) {
-                break;
-            }
-            let header = segment.window.header(offset);
-            if let Some(stale) = header.filter(|_| planted!(RecycledFrameAccepted)) {
-                expected = stale.seq;
-            }
-            if let Some(header) = header.filter(|header| header.seq == expected)
-                && let Some(payload) = segment.window.payload(offset, &header)
-            {
-                let place = Place { segment: segment.number, offset };
-                let bytes = header.frame_bytes();
-                (self.replay)(Frame { seq: expected, kind: header.kind, payload, place, bytes });
-                self.report.frames += 1;
-                self.proven = self.proven.max(header.synced_through());
-                if self.checkpoints.last().is_none_or(|(_, at)| offset - at >= CHECKPOINT_BYTES) {
-                    self.checkpoints.push((expected, offset));
-                }
-                expected += 1;
-                offset += frame_bytes(u64::from(header.len));
-                continue;
-            }
-            let skip = header.map_or(8, |header| frame_bytes(u64::from(header.len)));
-            let ahead = look_ahead(segment, offset, skip, expected, limit.map(|limit| limit.seq));
-            self.proven = self.proven.max(ahead.proven);
-            let resume = match (ahead.candidate, limit) {
-                (Some(candidate), Some(_)) => candidate,
-                (Some(candidate), None) if ahead.proven >= expected => candidate,
-                // Here nothing is wrong: what is missing was in the missing file.
-                (None, Some(limit)) if limit.file_missing && ahead.remains_end <= offset => break,
-                (None, Some(limit)) => {
-                    let len = segment.window.size().saturating_sub(offset);
-                    self.damage(Damage {
-                        segment: segment.number,
-                        offset,
-                        len,
-                        first_seq: expected,
-                        last_seq: limit.seq - 1,
-                    });
-                    expected = limit.seq;
-                    break;
-                }
-                (_, None) => {
-                    self.expected = Some(expected);
-                    return Tail {
-                        head: offset,
-                        remains_end: ahead.remains_end.max(offset),
-                        damaged,
-                    };
-                }
-            };
-            let (at, seq) = resume;
-            self.damage(Damage {
-                segment: segment.number,
-                offset,
-                len: at - offset,
-                first_seq: expected,
-                last_seq: seq - 1,
-            });
-            damaged = true;
-            (offset, expected) = (at, seq);
-        }
-        self.expected = Some(expected);
-        Tail { head: offset, remains_end: offset, damaged }
     }
 
     /// Notes that segments from number `segment` on are missing at the end, where `first_seq` was in use.
@@ -481,7 +389,7 @@ impl Reader<'_> {
     }
 
     /// Makes the last segment ready for the next append.
-    fn mend(&mut self, dir: &Path, segment: Segment, tail: Tail) -> Result<Active, OpenError> {
+    fn mend(&mut self, dir: &Path, segment: Segment, tail: &Walk) -> Result<Active, OpenError> {
         let path = segment_path(dir, segment.number);
         let io = || OpenError::io("mend", &path);
         let mut dirty = false;
@@ -489,7 +397,7 @@ impl Reader<'_> {
         // and clean, so that no sync saves it. Writing it again does.
         let last = self.expected.map_or(0, |expected| expected - 1);
         if last > self.proven {
-            let from = self.checkpoints.iter().rev().find(|(seq, _)| *seq <= self.proven + 1);
+            let from = tail.checkpoints.iter().rev().find(|(seq, _)| *seq <= self.proven + 1);
             let mut offset = from.map_or(DATA_OFFSET, |(_, offset)| *offset);
             let mut buf = vec![0; index((tail.head - offset).min(1 << 20))];
             while offset < tail.head {

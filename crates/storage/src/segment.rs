@@ -137,9 +137,15 @@ const WINDOW_BYTES: u64 = 256 * 1024;
 const SMALL_READ_BYTES: usize = 4096;
 
 impl Window {
+    /// The whole of a file.
     pub(crate) fn open(file: Arc<dyn File>, number: u64, max_payload: u64) -> io::Result<Self> {
         let size = file.size()?;
-        Ok(Self {
+        Ok(Self::new(file, number, size, max_payload))
+    }
+
+    /// The first `size` bytes of a file, which has as many.
+    pub(crate) fn new(file: Arc<dyn File>, number: u64, size: u64, max_payload: u64) -> Self {
+        Self {
             file,
             epoch: epoch(number),
             size,
@@ -147,17 +153,11 @@ impl Window {
             buf: Vec::new(),
             start: 0,
             unreadable_bytes: 0,
-        })
+        }
     }
 
     pub(crate) fn size(&self) -> u64 {
         self.size
-    }
-
-    /// Takes what lies behind `bytes` for nothing.
-    pub(crate) fn limit(&mut self, bytes: u64) {
-        self.size = self.size.min(bytes);
-        self.buf.clear();
     }
 
     pub(crate) fn unreadable_bytes(&self) -> u64 {

@@ -252,12 +252,13 @@ impl Space {
         self.changed.notify_all();
     }
 
-    /// Turns the segment at `path`, whose frames nobody needs, into a spare, or removes it if there are enough.
-    pub(crate) fn recycle(&self, path: &Path) -> io::Result<()> {
+    /// Turns the segment at `path`, whose frames nobody needs, into a spare, or removes it if there are enough or it is
+    /// not `reusable`.
+    pub(crate) fn recycle(&self, path: &Path, reusable: bool) -> io::Result<()> {
         let number = {
             let mut state = self.lock();
             let kept = state.idle.len() + state.found.len() + usize::from(state.next.is_some());
-            if kept >= self.options.max_spares {
+            if kept >= self.options.max_spares || !reusable {
                 None
             } else {
                 state.next_spare += 1;

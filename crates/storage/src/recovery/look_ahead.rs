@@ -1,6 +1,6 @@
 //! What lies behind a bad frame tells what the bad one was.
 
-use super::Segment;
+use super::files::Segment;
 use crate::frame::{HEADER_BYTES, frame_bytes};
 
 /// What lies behind a bad frame.

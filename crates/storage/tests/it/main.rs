@@ -10,6 +10,8 @@ mod hints;
 mod missing;
 mod policies;
 mod read;
+mod release;
+mod replay;
 mod scene;
 mod stats;
 mod store;
