@@ -1,7 +1,7 @@
 use std::{fmt, num::NonZeroU8, ops::Range};
 
 use clap::{Args, Parser, Subcommand};
-use quorate_simulator::{Fault, Profile, Scenario};
+use quorate_simulator::{Fault, Profile, Scenario, Site};
 
 /// Runs whole clusters in virtual time, each under the faults that its seed stands for, and judges them.
 ///
@@ -25,6 +25,9 @@ pub(crate) enum Command {
         jobs: NonZeroU8,
         #[command(flatten)]
         what: What,
+        /// Exit with 1, too, if a fault, a site or a rare state that the profile should have reached was not.
+        #[arg(long)]
+        covering: bool,
     },
     /// Run one seed again and print all that happens.
     Replay {
@@ -45,8 +48,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         what: What,
     },
-    /// List the profiles.
-    Profiles,
+    /// List the profiles, or the faults of one: what their numbers mean, and from what range they are drawn.
+    Profiles {
+        /// The profile.
+        #[arg(value_parser = parse_profile)]
+        profile: Option<Profile>,
+    },
     /// Plant bugs, one at a time, and see that each is found. Needs a build with `--features planted-bugs`.
     Bugs(BugHunt),
 }
@@ -87,6 +94,9 @@ pub(crate) struct Changes {
     /// Faults to leave out, by name, with commas between.
     #[arg(long, value_delimiter = ',', value_parser = parse_fault)]
     without: Vec<Fault>,
+    /// Sites of rare behaviour to leave out, by name, with commas between.
+    #[arg(long, value_delimiter = ',', value_parser = parse_site)]
+    without_sites: Vec<Site>,
     /// How many requests clients make.
     #[arg(long)]
     operations: Option<u64>,
@@ -119,6 +129,7 @@ impl Changes {
         let gone = |fault: &&Fault| !small.faults.contains_key(fault);
         Self {
             without: whole.faults.keys().filter(gone).copied().collect(),
+            without_sites: whole.sites.difference(&small.sites).copied().collect(),
             operations: if_other(&whole.operations, &small.operations),
             clients: if_other(&whole.clients, &small.clients),
             keys: if_other(&whole.keys, &small.keys),
@@ -132,6 +143,7 @@ impl Changes {
     /// Makes these changes.
     pub(crate) fn apply(&self, mut scenario: Scenario) -> Scenario {
         scenario.faults.retain(|fault, _| !self.without.contains(fault));
+        scenario.sites.retain(|site| !self.without_sites.contains(site));
         scenario.operations = self.operations.unwrap_or(scenario.operations);
         scenario.clients = self.clients.unwrap_or(scenario.clients).max(1);
         scenario.keys = self.keys.unwrap_or(scenario.keys).max(1);
@@ -149,6 +161,11 @@ impl fmt::Display for Changes {
             let names: Vec<String> =
                 self.without.iter().map(|fault| format!("{fault:?}")).collect();
             write!(f, " --without {}", names.join(","))?;
+        }
+        if !self.without_sites.is_empty() {
+            let names: Vec<String> =
+                self.without_sites.iter().map(|site| format!("{site:?}")).collect();
+            write!(f, " --without-sites {}", names.join(","))?;
         }
         let numbers = [
             ("operations", self.operations.map(|it| it.to_string())),
@@ -186,6 +203,11 @@ fn parse_fault(name: &str) -> Result<Fault, String> {
     named.copied().ok_or_else(|| format!("there is no fault {name}"))
 }
 
+fn parse_site(name: &str) -> Result<Site, String> {
+    let named = Site::ALL.iter().find(|site| format!("{site:?}") == name);
+    named.copied().ok_or_else(|| format!("there is no site {name}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,12 +230,13 @@ mod tests {
         let mut small = whole.clone();
         small.operations = 12;
         small.faults.clear();
+        small.sites.clear();
         let text = Changes::between(&whole, &small).to_string();
         let line = format!("quorate-sim replay 7{text}");
         let Command::Replay { changes, .. } = Cli::parse_from(line.split(' ')).command else {
             panic!("it says replay")
         };
         let again = changes.apply(whole);
-        assert_eq!((again.operations, again.faults.len()), (12, 0));
+        assert_eq!((again.operations, again.faults.len(), again.sites.len()), (12, 0, 0));
     }
 }

@@ -15,8 +15,19 @@ use crate::args::What;
 /// How many failures are shown in full.
 const SHOWN: u64 = 5;
 
-/// Runs all seeds, prints what was reached, and says whether every promise was kept.
-pub(crate) fn run(seeds: Range<u64>, jobs: usize, what: &What, progress: bool) -> bool {
+/// From so many seeds on, whatever was not reached is missing.
+const ENOUGH: u64 = 2_000;
+
+/// What came of all seeds.
+pub(crate) struct Ended {
+    /// How many broke a promise.
+    pub(crate) failed: u64,
+    /// How much of what they should have reached they did not.
+    pub(crate) missed: usize,
+}
+
+/// Runs all seeds and prints what was reached and what was not.
+pub(crate) fn run(seeds: Range<u64>, jobs: usize, what: &What, terminal: bool) -> Ended {
     let count = seeds.end - seeds.start;
     let next = AtomicU64::new(seeds.start);
     let began = now();
@@ -51,13 +62,18 @@ pub(crate) fn run(seeds: Range<u64>, jobs: usize, what: &What, progress: bool) -
                     show_failure(seed, &report, what);
                 }
             }
-            if progress && (done % 20 == 0 || done == count) {
+            let line_due = if terminal { done % 20 == 0 } else { done % 1_000 == 0 };
+            if line_due || done == count {
                 let rate = done as f64 / began.elapsed().as_secs_f64();
-                eprint!("\r{done} of {count} seeds, {rate:.0} a second, {failed} failed ");
+                let text = format!("{done} of {count} seeds, {rate:.0} a second, {failed} failed");
+                match terminal {
+                    true => eprint!("\r[{}] {text} ", bar(done, count)),
+                    false => eprintln!("{text}"),
+                }
             }
         }
     });
-    if progress {
+    if terminal {
         eprintln!();
     }
     for (reached, times) in coverage.iter() {
@@ -70,7 +86,29 @@ pub(crate) fn run(seeds: Range<u64>, jobs: usize, what: &What, progress: bool) -
         count as f64 / seconds,
         virtual_time.as_secs(),
     );
-    failed == 0
+    let missed = if what.liveness { 0 } else { show_missed(&coverage, count, what) };
+    Ended { failed, missed }
+}
+
+/// Says what the profile should have reached and did not, and how much that is.
+fn show_missed(coverage: &Coverage, seeds: u64, what: &What) -> usize {
+    let reaches = what.profile.reaches();
+    let missed: Vec<&str> = reaches.iter().copied().filter(|it| coverage.of(it) == 0).collect();
+    if missed.is_empty() {
+        println!("all {} faults, sites and states of this profile were reached", reaches.len());
+        return 0;
+    }
+    missed.iter().for_each(|it| println!("NOT REACHED  {it}"));
+    if seeds < ENOUGH {
+        println!("(which may take some {ENOUGH} seeds)");
+    }
+    missed.len()
+}
+
+/// How far it has come, 20 characters wide.
+fn bar(done: u64, count: u64) -> String {
+    const WIDTH: u64 = 20;
+    (0..WIDTH).map(|place| if place * count < done * WIDTH { '#' } else { '.' }).collect()
 }
 
 fn show_failure(seed: u64, report: &Report, what: &What) {

@@ -27,9 +27,10 @@ fn main() -> ExitCode {
 /// Does it, and says whether every promise was kept.
 fn dispatch(command: Command) -> Result<bool> {
     match command {
-        Command::Run { seeds, jobs, what } => {
-            let progress = std::io::stderr().is_terminal();
-            Ok(campaign::run(seeds, jobs.get().into(), &what, progress))
+        Command::Run { seeds, jobs, what, covering } => {
+            let terminal = std::io::stderr().is_terminal();
+            let ended = campaign::run(seeds, jobs.get().into(), &what, terminal);
+            Ok(ended.failed == 0 && (ended.missed == 0 || !covering))
         }
         Command::Replay { seed, what, changes, brief } => {
             let scenario = changes.apply(Scenario::draw(seed, &what.profile));
@@ -50,7 +51,14 @@ fn dispatch(command: Command) -> Result<bool> {
             println!("repeat it with: {}{options}", what.command("replay", seed));
             Ok(false)
         }
-        Command::Profiles => {
+        Command::Profiles { profile: Some(profile) } => {
+            println!("{}: {}", profile.name, profile.about);
+            for (fault, (least, most)) in &profile.faults {
+                println!("{:16} {least:>6} to {most:<6}  {}", format!("{fault:?}"), fault.about());
+            }
+            Ok(true)
+        }
+        Command::Profiles { profile: None } => {
             for profile in quorate_simulator::Profile::all() {
                 println!("{:10} {}", profile.name, profile.about);
             }
@@ -73,6 +81,8 @@ fn show(report: &Report) {
     let faults = report.scenario.faults.iter();
     let faults: Vec<String> =
         faults.map(|(fault, number)| format!("{fault} {number:.3}")).collect();
+    let sites: Vec<String> = report.scenario.sites.iter().map(|site| format!("{site:?}")).collect();
+    println!("sites: {}", if sites.is_empty() { "none".to_owned() } else { sites.join(", ") });
     println!("faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") });
     println!(
         "{} succeeded, {} failed, {:.1} virtual seconds, {} events, trace {:016x}",

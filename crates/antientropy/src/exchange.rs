@@ -200,6 +200,7 @@ impl<S: Clone + Ord> Exchange<S> {
 
     /// Takes in one event. One that does not answer the latest action changes nothing.
     pub fn handle(&mut self, event: ExchangeEvent<S>) {
+        let event = if buggify!(AbortExchange) { ExchangeEvent::Aborted } else { event };
         match (std::mem::replace(&mut self.waiting, Waiting::Nothing), event) {
             (Waiting::Nothing, _) => {}
             (waiting, ExchangeEvent::Aborted) => self.abort(&waiting),

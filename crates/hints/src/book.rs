@@ -92,7 +92,7 @@ impl HintBook {
             HintKind::Owed => self.make_room(joined.bytes, target, &key),
             HintKind::Courtesy => self.has_room(joined.bytes),
         };
-        if !room {
+        if !room || buggify!(RefuseHint) {
             return self.refuse(Refusal::Full);
         }
         let id = self.take_id();
@@ -141,7 +141,7 @@ impl HintBook {
             known.handoff.failed(target, error, refused < sent.len(), now);
         }
         for ((key, record), outcome) in sent.into_iter().zip(outcomes) {
-            if *outcome == Handed::Taken {
+            if *outcome == Handed::Taken && !buggify!(HintTwice) {
                 self.taken(target, key, &record);
             }
         }
@@ -369,7 +369,7 @@ impl Target {
         let mut bytes = 0;
         rest.chain(around)
             .filter_map(|(key, pair)| pair.durable().map(|held| (key, held)))
-            .take(self.handoff.window())
+            .take(if buggify!(OneHintABatch) { 1 } else { self.handoff.window() })
             .enumerate()
             .take_while(|(place, (_, held))| {
                 bytes += held.bytes;

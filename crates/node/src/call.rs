@@ -63,6 +63,7 @@ impl Node {
         now: Now,
     ) {
         let id = self.call(within, to, body, waiter, now);
+        let within = if buggify!(CallTimesOut) { Duration::from_millis(1) } else { within };
         self.set_timer(now.instant + within, Timer::Call(id));
     }
 
@@ -70,7 +71,7 @@ impl Node {
         match message {
             Message::Request { id, time_left, body } => {
                 let origin = Origin::Peer { node: from, via, id };
-                if time_left.is_zero() {
+                if time_left.is_zero() || buggify!(RefusePeer) {
                     self.respond(origin, Response::Refused(Refusal::TooLate));
                 } else {
                     self.serve(origin, body, now);

@@ -7,10 +7,16 @@ pub struct Counters {
     pub reads: u64,
     /// Writes that were superseded and went out again under a new version.
     pub second_rounds: u64,
+    /// Replicas that held something greater than the second version of a write: a concurrent one.
+    pub superseded_again: u64,
     /// Reads that asked one replica more because one was late.
     pub hedges: u64,
     /// Stale replicas that were sent a newer record by a read.
     pub read_repairs: u64,
+    /// Those of them that were sent a tombstone.
+    pub tombstone_repairs: u64,
+    /// Hints whose replica held something greater when it got them.
+    pub hints_superseded: u64,
     /// Records refused because their version lay too far ahead of this node's clock.
     pub refused_too_far_ahead: u64,
     /// Client writes not begun because this node's clock is too far ahead of its peers'.

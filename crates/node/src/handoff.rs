@@ -111,6 +111,8 @@ impl Node {
     pub(crate) fn handoff_answered(&mut self, batch: u64, outcome: Outcome, now: Now) {
         let error = match outcome {
             Ok(Response::Merged(outcomes)) => {
+                let newer = |outcome: &&PutOutcome| matches!(outcome, PutOutcome::Superseded(_));
+                self.counters.hints_superseded += outcomes.iter().filter(newer).count() as u64;
                 let handed: Vec<Handed> = outcomes.iter().map(handed).collect();
                 return self.hints.delivered(batch, &handed, now.instant);
             }

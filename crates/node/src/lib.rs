@@ -60,6 +60,17 @@ macro_rules! planted {
     }};
 }
 
+/// Whether what is rare at this site is to happen now; always `false` without the feature.
+macro_rules! buggify {
+    ($site:ident) => {{
+        #[cfg(feature = "buggify")]
+        let fires = quorate_planted::fires(quorate_planted::Site::$site);
+        #[cfg(not(feature = "buggify"))]
+        let fires = false;
+        fires
+    }};
+}
+
 mod call;
 mod client;
 mod counters;

@@ -31,9 +31,22 @@ impl Node {
         if !self.reserving
             && let Some(ceiling) = self.clock.reservation_due(now.wall_ms)
         {
+            let ceiling = if buggify!(SmallAllowance) {
+                self.allowance(1, now)
+            } else if buggify!(LargeAllowance) {
+                self.allowance(3_000, now)
+            } else {
+                ceiling
+            };
             self.reserving = true;
             self.store(StoreRequest::ReserveClock { ceiling }, StoreWaiter::Clock { ceiling });
         }
+    }
+
+    /// A ceiling so far above the next version.
+    fn allowance(&self, ahead_ms: u64, now: Now) -> Timestamp {
+        let head_ms = self.clock.last().wall_ms().max(now.wall_ms);
+        Timestamp::from_wall_ms(head_ms + ahead_ms)
     }
 
     pub(crate) fn park_write(&mut self, request: u64, body: ClientRequest, deadline: Instant) {

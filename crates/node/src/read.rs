@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quorate_membership::PeerState;
 use quorate_quorum::{Get, GetAction, GetEvent, GetOptions, Repair};
@@ -41,9 +41,11 @@ impl Node {
             true => Repair::Blocking,
             false => self.options.read_repair,
         };
+        let hedge_after = self.hedge.delay(timeout);
+        let hedge_after = if buggify!(HedgeAtOnce) { Duration::ZERO } else { hedge_after };
         let options = GetOptions {
             repair,
-            hedge_after: Some(self.hedge.delay(timeout)),
+            hedge_after: Some(hedge_after),
             patience: patience(timeout),
             timeout,
         };
@@ -122,6 +124,7 @@ impl Node {
                 }
                 GetAction::Repair { to, payload } => {
                     self.counters.read_repairs += 1;
+                    self.counters.tombstone_repairs += u64::from(payload.is_tombstone());
                     let body = Request::Merge { records: vec![(read.key.clone(), payload)] };
                     // Sent at the deadline too, so it gets a while of its own.
                     let within = time_left.max(REPAIR_TIMEOUT);
@@ -149,4 +152,4 @@ impl Node {
     }
 }
 
-const REPAIR_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+const REPAIR_TIMEOUT: Duration = Duration::from_secs(1);

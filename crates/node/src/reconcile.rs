@@ -15,7 +15,8 @@ use quorate_record::{Key, NodeId, Record, Stamp};
 use quorate_ring::Ring;
 
 use crate::{
-    MAX_ITEMS, Node, NodeOptions, Now, PutOutcome, Request, Response, StoreRequest,
+    MAX_BATCH_BYTES, MAX_ITEMS, Node, NodeOptions, Now, PutOutcome, Request, Response,
+    StoreRequest,
     call::{Outcome, Waiter},
     serve::{Origin, StoreWaiter},
 };
@@ -188,7 +189,11 @@ impl Node {
         let up = up.filter(|&peer| membership.state(peer) == Some(PeerState::Up));
         let Some((peer, resume_at)) = rounds.begin(up, now.instant) else { return };
         let ranges = reconcile.co_owned[&peer].clone();
-        let exchange = Exchange::start(ranges, reconcile.limits, resume_at);
+        let mut limits = reconcile.limits;
+        if buggify!(SmallLeaf) {
+            limits.leaf_records = 1;
+        }
+        let exchange = Exchange::start(ranges, limits, resume_at);
         let id = self.fresh_id();
         self.reconcile.running = Some(Running {
             id,
@@ -350,13 +355,15 @@ impl Node {
                 StoreRequest::Digests { sets: spans.iter().map(shared).collect() }
             }
             Request::List { span } => {
-                StoreRequest::List { ranges: shared(&span), limit: MAX_ITEMS }
+                let limit = if buggify!(OneRecordListed) { 1 } else { MAX_ITEMS };
+                StoreRequest::List { ranges: shared(&span), limit }
             }
             Request::Fetch { mut tokens } => {
                 if let Origin::Peer { node, .. } = origin {
                     tokens.retain(|&token| reconcile.shares(node, token));
                 }
-                StoreRequest::Fetch { tokens, max_bytes: crate::MAX_BATCH_BYTES }
+                let max_bytes = if buggify!(OneRecordFetched) { 1 } else { MAX_BATCH_BYTES };
+                StoreRequest::Fetch { tokens, max_bytes }
             }
             other => unreachable!("{other:?} is no part of an exchange"),
         };

@@ -30,7 +30,7 @@ pub(crate) struct Write {
 impl Node {
     /// Begins a client's request, or refuses it.
     pub(crate) fn begin(&mut self, request: u64, body: ClientRequest, now: Now) {
-        if self.open_requests() >= self.options.max_requests {
+        if self.open_requests() >= self.options.max_requests || buggify!(RefuseClient) {
             self.counters.refused_overloaded += 1;
             return self.reply(request, ClientReply::Refused(Refusal::Overloaded));
         }
@@ -112,6 +112,10 @@ impl Node {
             Ok(Response::Version(holds)) => PutEvent::Told { from, holds },
             Ok(Response::Put(PutOutcome::Stored)) => PutEvent::Stored { from, round },
             Ok(Response::Put(PutOutcome::Superseded(by))) => {
+                // An atomic write has one version only, in what is its second round.
+                let plain = self.writes.get(&id).is_some_and(|write| !write.atomic);
+                let again = plain && round == Round::Second;
+                self.counters.superseded_again += u64::from(again);
                 PutEvent::Superseded { from, round, by }
             }
             Ok(Response::Put(PutOutcome::Refused(why)) | Response::Refused(why)) => {
@@ -243,5 +247,5 @@ fn certainty(why: &Refusal) -> Missing {
 /// How long a node may be silent before another stands in for it: late enough that this is rare,
 /// early enough that the stand-in can still answer in time.
 pub(crate) fn patience(timeout: Duration) -> Duration {
-    timeout / 2
+    if buggify!(NoPatience) { Duration::from_millis(1) } else { timeout / 2 }
 }

@@ -274,7 +274,7 @@ impl<I: Clone + Ord, P: Clone + Ord> Get<I, P> {
         if self.replied && !self.closed && self.waiting.is_empty() {
             self.closed = true;
             let greatest = self.answers.iter().filter_map(|(_, found)| found.as_ref()).max();
-            if let Some(greatest) = greatest.cloned() {
+            if let Some(greatest) = greatest.cloned().filter(|_| !buggify!(SkipRepair)) {
                 self.send_repairs(&greatest);
             }
         }

@@ -2,6 +2,44 @@
 
 use std::collections::BTreeMap;
 
+/// The rare states that some thousand seeds of the default profile must have reached.
+pub(crate) const RARE: &[&str] = &[
+    "state: restart",
+    "state: crash between two actions",
+    "state: power lost within a turn",
+    "state: crash during recovery",
+    "state: all nodes down at once",
+    "state: torn tail cut",
+    "state: log failed",
+    "state: start failed",
+    "state: write refused by a full disk",
+    "state: damage found in a log",
+    "state: damage in a log healed by peers",
+    "state: clock 10 s ahead",
+    "state: clock 10 s behind",
+    "state: version too far ahead refused",
+    "state: write refused for the clock",
+    "state: write in a second round",
+    "state: write acknowledged in its second round",
+    "state: second round superseded by a concurrent write",
+    "state: write rejected",
+    "state: fallback counted for a write",
+    "state: fallback counted for a read",
+    "state: read hedged",
+    "state: tombstone sent by read repair",
+    "state: hint delivered",
+    "state: hint expired",
+    "state: hint dropped for space",
+    "state: hint refused for space",
+    "state: hint for a node that holds newer",
+    "state: hints written again",
+    "state: one-way partition during handoff",
+    "state: record moved by anti-entropy",
+    "state: exchange aborted",
+    "state: snapshot made",
+    "state: corrupt frame caught",
+];
+
 /// How often each kind of fault happened and each rare state was reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage(BTreeMap<&'static str, u64>);

@@ -72,6 +72,7 @@ pub use machine::Loss;
 pub use network::NetworkOptions;
 pub use process::FileOptions;
 pub use profile::{Family, Fault, Profile};
+pub use quorate_planted::Site;
 pub use random::Random;
 pub use run::{Report, run};
 pub use scenario::Scenario;

@@ -22,6 +22,7 @@ const REQUESTS: usize = 60;
 pub fn run_liveness(scenario: &Scenario, with_log: bool) -> Report {
     let mut run = Run::new(scenario, with_log);
     run.trouble();
+    run.disarm();
     let mut random = Random::stream(scenario.seed, "core");
     let keys = (0..scenario.keys).map(|it| Key::new(format!("key{it}")).expect("a short key"));
     let keys: Vec<Key> = keys.collect();

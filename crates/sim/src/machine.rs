@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use quorate_node::NodeOptions;
 use quorate_record::{Key, NodeId, Version};
 use quorate_storage::fault::{Crash, FaultFs};
 
-use crate::{clock::WallClock, process::Process};
+use crate::{FileOptions, clock::WallClock, process::Process};
 
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,9 @@ pub(crate) struct Machine {
     pub(crate) id: NodeId,
     pub(crate) fs: FaultFs,
     pub(crate) clock: WallClock,
+    /// How its files and its node behave from its next start on.
+    pub(crate) files: FileOptions,
+    pub(crate) options: NodeOptions,
     pub(crate) process: Option<Box<Process>>,
     /// Counts the processes that ran here.
     pub(crate) life: u64,
@@ -39,6 +43,10 @@ pub(crate) struct Machine {
     pub(crate) asked_to_keep: BTreeMap<(u64, u64), (NodeId, Key, Version)>,
     /// The hints that it has answered for, by target and key: it must keep as much until it is delivered.
     pub(crate) owes: BTreeMap<(NodeId, Key), Version>,
+    /// The same from before its files were damaged, as for `at_risk`.
+    pub(crate) owes_at_risk: BTreeMap<(NodeId, Key), Version>,
+    /// What it was found to have lost by damage and has not been given again.
+    pub(crate) lost: BTreeMap<Key, Version>,
     /// The keys of records on their way to the store, by the id of the request.
     pub(crate) applying: BTreeMap<u64, Key>,
     /// Whether its files were damaged behind its back: it may have lost anything.
@@ -46,11 +54,13 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(id: NodeId) -> Self {
+    pub(crate) fn new(id: NodeId, files: FileOptions, options: NodeOptions) -> Self {
         Self {
             id,
             fs: FaultFs::new(),
             clock: WallClock::default(),
+            files,
+            options,
             process: None,
             life: 0,
             paused_until_us: 0,
@@ -61,6 +71,8 @@ impl Machine {
             at_risk: BTreeMap::new(),
             asked_to_keep: BTreeMap::new(),
             owes: BTreeMap::new(),
+            owes_at_risk: BTreeMap::new(),
+            lost: BTreeMap::new(),
             applying: BTreeMap::new(),
             damaged: false,
         }

@@ -5,12 +5,16 @@ use std::{
     time::Duration,
 };
 
+use quorate_hints::HandoffState;
+use quorate_node::{Node, NodeOptions};
 use quorate_storage::{
     SyncPolicy,
     fault::{self, Crash, FaultKind},
 };
 
-use crate::{Fault, Loss, NetworkOptions, Random, Scenario, World, name, network::micros};
+use crate::{
+    Fault, FileOptions, Loss, NetworkOptions, Random, Scenario, World, name, network::micros,
+};
 
 /// Something that the nemesis has planned.
 #[derive(Clone, Debug)]
@@ -25,8 +29,14 @@ pub(crate) enum Plan {
     Start { node: usize },
     /// A machine is as fast as ever.
     Hurry { node: usize },
-    /// A clock goes on.
+    /// A clock goes on at the usual speed.
     Thaw { node: usize },
+    /// A clock is set.
+    SetRight { node: usize, ahead_us: i64 },
+    /// All messages of a node are held up for a while.
+    Clog { node: usize, span: Duration },
+    /// A process ends, and so many more times.
+    CrashAgain { node: usize, times: u32 },
     /// There is space on a disk again.
     Empty { node: usize },
     /// Somebody looks after a node: snapshots are made, and nodes with a failed log restarted.
@@ -42,21 +52,27 @@ pub(crate) struct Nemesis {
     planned: u64,
     /// Whether what was acknowledged may not be synced yet: then power does not fail, processes end instead.
     lax: bool,
-    /// The only node whose files rot: what another one acknowledged is then still somewhere.
-    victim: usize,
+    /// The only nodes whose files rot: what others acknowledged is then still somewhere.
+    victims: Vec<usize>,
+    /// What nodes that start with other options choose from; see [`Self::other_options`].
+    files: FileOptions,
+    options: NodeOptions,
     /// Whose disk is full, and whose next operations may fail: these need not be able to start.
     full: BTreeSet<usize>,
     failing: BTreeSet<usize>,
     pub(crate) max_ahead_us: i64,
 }
 
-/// How far a clock may be off, either way, whatever happens to it.
+/// How far a clock may be off, either way, whatever happens to it but a leap.
 const MAX_OFFSET_US: i64 = 10_000_000;
+const HOUR_US: i64 = 3_600_000_000;
 
 impl Nemesis {
     pub(crate) fn new(scenario: &Scenario, world: &mut World) -> Self {
         let mut random = Random::stream(scenario.seed, "process");
-        let victim = random.index(scenario.nodes);
+        let mut victims: Vec<usize> = (0..scenario.nodes).collect();
+        random.shuffle(&mut victims);
+        victims.truncate(scenario.rotten);
         let mut nemesis = Self {
             faults: scenario.faults.clone(),
             random,
@@ -64,7 +80,9 @@ impl Nemesis {
             agenda: BTreeMap::new(),
             planned: 0,
             lax: scenario.files.sync != SyncPolicy::Always,
-            victim,
+            victims,
+            files: scenario.files,
+            options: scenario.node.clone(),
             full: BTreeSet::new(),
             failing: BTreeSet::new(),
             max_ahead_us: 0,
@@ -72,6 +90,13 @@ impl Nemesis {
         for node in 0..world.nodes() {
             nemesis.set_up_clock(node, world);
             nemesis.plan(world.now_us() + 500_000, Plan::KeepHouse { node });
+        }
+        if nemesis.clocks.chance(nemesis.of(Fault::FarFuture)) {
+            const YEARS_US: i64 = 77 * 365 * 24 * 3600 * 1_000_000;
+            let node = nemesis.clocks.index(scenario.nodes);
+            world.set_clock_ahead(node, YEARS_US);
+            nemesis.max_ahead_us = YEARS_US;
+            world.coverage().count(Fault::FarFuture.name());
         }
         for &fault in Fault::ALL {
             if nemesis.of(fault) > 0.0 && strikes(fault) {
@@ -112,8 +137,8 @@ impl Nemesis {
         *world.network() = NetworkOptions::default();
         world.join_all();
         world.mend_machines();
-        // A restart may issue versions up to a second ahead of its clock, and then another.
-        const MARGIN_US: i64 = 10_000_000;
+        // A restart may issue versions some seconds ahead of its clock, and then another.
+        const MARGIN_US: i64 = 60_000_000;
         for &node in core {
             world.set_clock_ahead(node, self.max_ahead_us + MARGIN_US);
             if world.is_poisoned(node) {
@@ -150,7 +175,10 @@ impl Nemesis {
                 self.strike(fault, world);
                 self.plan_strike(fault, world.now_us());
             }
-            Plan::Join(cuts) => cuts.into_iter().for_each(|(from, to)| world.join(from, to)),
+            Plan::Join(cuts) => {
+                count_handoff(&cuts, world);
+                cuts.into_iter().for_each(|(from, to)| world.join(from, to));
+            }
             Plan::Flap { from, to, cut, times } => {
                 if cut {
                     world.cut(from, to)
@@ -168,6 +196,24 @@ impl Nemesis {
             Plan::Thaw { node } => {
                 world.drift_clock(node, 0);
                 self.keep_clock_in_range(node, world);
+            }
+            Plan::SetRight { node, ahead_us } => {
+                world.set_clock_ahead(node, ahead_us);
+                self.keep_clock_in_range(node, world);
+            }
+            Plan::Clog { node, span } => {
+                let others = (0..world.nodes()).filter(|&other| other != node);
+                others.for_each(|other| world.clog(node, other, span));
+            }
+            Plan::CrashAgain { node, times } => {
+                let loss = self.any_loss();
+                world.end(node, loss);
+                let wait = self.random.between(ms(5), ms(100));
+                self.plan_in(wait, Plan::Start { node }, world);
+                if times > 0 {
+                    let wait = self.random.between(ms(10), ms(600));
+                    self.plan_in(wait, Plan::CrashAgain { node, times: times - 1 }, world);
+                }
             }
             Plan::Empty { node } => {
                 world.files(node).set_capacity(None);
@@ -197,14 +243,17 @@ impl Nemesis {
             Fault::OneWay => {
                 let other = (node + 1 + self.random.index(nodes - 1)) % nodes;
                 self.part(vec![(node, other)], world);
-                if world.node(node).is_some_and(|node| node.hints().stats(0).count > 0) {
-                    world.coverage().count("state: one-way partition with hints to hand over");
-                }
             }
             Fault::Flapping => {
                 let to = (node + 1 + self.random.index(nodes - 1)) % nodes;
                 self.plan_in(ms(0), Plan::Flap { from: node, to, cut: true, times: 19 }, world);
             }
+            Fault::Clog => {
+                let span = self.random.between(ms(100), ms(10_000));
+                self.plan_in(ms(0), Plan::Clog { node, span }, world);
+            }
+            Fault::Swizzle => self.swizzle(world),
+            Fault::CrashLoop => self.plan_in(ms(0), Plan::CrashAgain { node, times: 4 }, world),
             Fault::Kill => self.down(node, Loss::Process, world),
             Fault::PowerLoss => {
                 let loss = self.power_loss();
@@ -212,10 +261,7 @@ impl Nemesis {
             }
             Fault::CrashInActions => {
                 let actions = u32::try_from(self.random.below(40)).expect("below 40");
-                let loss = match self.random.chance(0.5) {
-                    true => Loss::Process,
-                    false => self.power_loss(),
-                };
+                let loss = self.any_loss();
                 world.end_after_actions(node, actions, loss);
                 self.plan_restart(node, world);
             }
@@ -232,7 +278,9 @@ impl Nemesis {
                 }
             }
             Fault::Pause => {
-                let longest = *self.random.pick(&[500, 3_000, 10_000]);
+                let longest = *self
+                    .random
+                    .pick(&[500, 500, 500, 3_000, 3_000, 3_000, 10_000, 10_000, 60_000]);
                 let span = self.random.between(ms(100), ms(longest));
                 world.pause(node, span);
             }
@@ -252,26 +300,47 @@ impl Nemesis {
                 let wait = self.clocks.between(ms(200), ms(5_000));
                 self.plan_in(wait, Plan::Thaw { node }, world);
             }
-            Fault::IoError => {
+            Fault::Leap => {
+                let ahead_us = world.clock_ahead_us(node);
+                let by_us = self.either_way(HOUR_US);
+                world.step_clock(node, by_us);
+                self.max_ahead_us = self.max_ahead_us.max(ahead_us + by_us);
+                let wait = self.clocks.between(ms(500), ms(10_000));
+                self.plan_in(wait, Plan::SetRight { node, ahead_us }, world);
+            }
+            Fault::Smear => {
+                let ppm = *self.clocks.pick(&[-100_000, 100_000]);
+                world.drift_clock(node, ppm);
+                self.plan_in(ms(10_000), Plan::Thaw { node }, world);
+            }
+            // A start on a disk that gives nothing takes all for damaged, and rightly so.
+            Fault::BrokenDisk if !world.is_running(node) => return,
+            Fault::IoError | Fault::BrokenDisk => {
                 let files = world.files(node);
                 let at = files.operations() + self.random.below(10);
                 let kind =
                     *self.random.pick(&[FaultKind::Io, FaultKind::Io, FaultKind::ShortWrite]);
-                let seed = self.random.number();
-                files.set_fault(Some(fault::Fault { at, kind, sticky: false, seed }));
+                let (sticky, seed) = (fault == Fault::BrokenDisk, self.random.number());
+                files.set_fault(Some(fault::Fault { at, kind, sticky, seed }));
                 self.failing.insert(node);
             }
             Fault::DiskFull => {
                 self.full.insert(node);
                 let files = world.files(node);
-                files.set_capacity(Some(files.used_bytes()));
+                let room = *self.random.pick(&[0, 0, 4 << 10, 16 << 10, 64 << 10]);
+                files.set_capacity(Some(files.used_bytes() + room));
                 let wait = self.random.between(ms(200), ms(5_000));
                 self.plan_in(wait, Plan::Empty { node }, world);
             }
-            Fault::BitRot => {
+            Fault::BitRot | Fault::HintRot | Fault::ZeroedSector | Fault::StraySector => {
+                let victim = *self.random.pick(&self.victims);
                 // Running or not: what it has read, it does not read again before it is restarted.
-                self.down(self.victim, Loss::Process, world);
-                self.rot(world);
+                self.down(victim, Loss::Process, world);
+                let files = world.files(victim).clone();
+                if !crate::rot::damage(&files, fault, &mut self.random) {
+                    return;
+                }
+                world.note_damage(victim);
             }
             _ => unreachable!("{fault} does not strike"),
         }
@@ -282,8 +351,27 @@ impl Nemesis {
         for &(from, to) in &cuts {
             world.cut(from, to);
         }
-        let span = self.random.span(ms(3_000)).clamp(ms(100), ms(15_000));
+        count_handoff(&cuts, world);
+        if self.random.chance(self.of(Fault::Lasting)) {
+            return world.coverage().count(Fault::Lasting.name());
+        }
+        let span = self.random.span(ms(3_000)).clamp(ms(100), ms(30_000));
         self.plan_in(span, Plan::Join(cuts), world);
+    }
+
+    /// Some nodes are clogged one after the other, and set free in another order.
+    fn swizzle(&mut self, world: &World) {
+        let mut chosen: Vec<usize> = (0..world.nodes()).collect();
+        self.random.shuffle(&mut chosen);
+        chosen.truncate(2 + self.random.index(world.nodes() - 1));
+        let mut places: Vec<usize> = (0..chosen.len()).collect();
+        self.random.shuffle(&mut places);
+        let pace = self.random.between(ms(20), ms(800));
+        let times = |count: usize| pace * u32::try_from(count).expect("a few nodes");
+        for (place, (&node, &freed)) in chosen.iter().zip(&places).enumerate() {
+            let (from, to) = (times(place), times(chosen.len() + freed));
+            self.plan_in(from, Plan::Clog { node, span: to - from }, world);
+        }
     }
 
     fn halves(&mut self, nodes: usize) -> (Vec<usize>, Vec<usize>) {
@@ -291,6 +379,10 @@ impl Nemesis {
         self.random.shuffle(&mut all);
         let there = all.split_off(1 + self.random.index(nodes - 1));
         (all, there)
+    }
+
+    fn any_loss(&mut self) -> Loss {
+        if self.random.chance(0.5) { Loss::Process } else { self.power_loss() }
     }
 
     fn power_loss(&mut self) -> Loss {
@@ -329,6 +421,11 @@ impl Nemesis {
             self.keep_clock_in_range(node, world);
             world.coverage().count(Fault::BackOverRestart.name());
         }
+        if self.random.chance(self.of(Fault::OtherOptions)) {
+            let (files, options) = self.other_options();
+            world.reconfigure(node, files, options);
+            world.coverage().count(Fault::OtherOptions.name());
+        }
         if world.files(node).contents("/data/meta".as_ref()).is_ok() {
             world.coverage().count("state: restart");
         }
@@ -349,7 +446,10 @@ impl Nemesis {
         let failing = self.failing.remove(&node);
         match started {
             Ok(true) => world.files(node).set_fault(None),
-            Ok(false) => self.plan_restart(node, world),
+            Ok(false) => {
+                world.coverage().count(Fault::CrashInRecovery.name());
+                self.plan_restart(node, world);
+            }
             Err(error) => {
                 world.remark(|| format!("{} cannot start: {error}", name(node)));
                 world.coverage().count("state: start failed");
@@ -378,12 +478,22 @@ impl Nemesis {
         self.plan_in(wait, Plan::KeepHouse { node }, world);
     }
 
-    fn rot(&mut self, world: &mut World) {
-        let files = world.files(self.victim).clone();
-        let place = self.random.number();
-        if crate::rot::flip_a_byte(&files, place) {
-            world.note_damage(self.victim);
-        }
+    /// Other options for one node. The cluster's own, and when a write is durable, stay as they are.
+    fn other_options(&mut self) -> (FileOptions, NodeOptions) {
+        let random = &mut self.random;
+        let least = self.files.max_payload_bytes.next_multiple_of(16 << 10);
+        let files = FileOptions {
+            segment_bytes: least + *random.pick(&[32 << 10, 64 << 10, 256 << 10]),
+            snapshot_after_bytes: *random.pick(&[4 << 10, 32 << 10, 256 << 10]),
+            ..self.files
+        };
+        let options = NodeOptions {
+            hint_ttl: Duration::from_secs(*random.pick(&[0, 2, 10_800])),
+            hint_max_bytes: *random.pick(&[1 << 12, 1 << 20, 1 << 30]),
+            anti_entropy_max_per_tick: *random.pick(&[20, 200]),
+            ..self.options.clone()
+        };
+        (files, options)
     }
 
     fn set_up_clock(&mut self, node: usize, world: &mut World) {
@@ -393,9 +503,6 @@ impl Nemesis {
             let ahead_us = self.either_way(offset_us);
             world.set_clock_ahead(node, ahead_us);
             world.coverage().count(Fault::Offset.name());
-            if ahead_us.abs() > 8_000_000 {
-                world.coverage().count("state: clock off by more than 8 s");
-            }
         }
         if drift_ppm > 0 {
             let ppm = self.either_way(drift_ppm);
@@ -411,6 +518,13 @@ impl Nemesis {
             world.set_clock_ahead(node, ahead_us);
         }
         self.max_ahead_us = self.max_ahead_us.max(ahead_us);
+        // The last tenth of a second, as few clocks reach the very end.
+        const NEARLY_US: i64 = MAX_OFFSET_US - 100_000;
+        if ahead_us >= NEARLY_US {
+            world.coverage().count("state: clock 10 s ahead");
+        } else if ahead_us <= -NEARLY_US {
+            world.coverage().count("state: clock 10 s behind");
+        }
     }
 
     fn either_way(&mut self, most: i64) -> i64 {
@@ -431,14 +545,35 @@ fn strikes(fault: Fault) -> bool {
             | Reordering
             | Spike
             | Reset
+            | Replay
+            | Lasting
             | CrashInRecovery
+            | OtherOptions
             | Offset
             | Drift
             | BackOverRestart
+            | FarFuture
             | StartError
             | SlowDisk
             | Cancel
+            | Retry
     )
+}
+
+/// Counts nodes that hand hints to another while only one of the ways between the two is open.
+fn count_handoff(cuts: &[(usize, usize)], world: &mut World) {
+    let delivers = |world: &World, holder: usize, target: usize| {
+        let state = |node: &Node| {
+            let mut targets = node.hints().targets(0);
+            targets.find(|it| it.target == name(target)).map(|it| it.state)
+        };
+        world.node(holder).and_then(state) == Some(HandoffState::Delivering)
+    };
+    for &(from, to) in cuts.iter().filter(|&&(from, to)| !cuts.contains(&(to, from))) {
+        if delivers(world, from, to) || delivers(world, to, from) {
+            world.coverage().count("state: one-way partition during handoff");
+        }
+    }
 }
 
 fn between(here: &[usize], there: &[usize]) -> Vec<(usize, usize)> {

@@ -13,6 +13,8 @@ pub struct NetworkOptions {
     pub loss: f64,
     /// The chance that a message comes twice.
     pub duplication: f64,
+    /// The chance that a message comes again 60 to 90 seconds later.
+    pub replay: f64,
     /// The chance that a byte of a message is changed.
     pub corruption: f64,
     /// The chance that a message may overtake those before it.
@@ -32,6 +34,7 @@ impl Default for NetworkOptions {
             delay: Duration::from_millis(1),
             loss: 0.0,
             duplication: 0.0,
+            replay: 0.0,
             corruption: 0.0,
             reordering: 0.0,
             spike: 0.0,
@@ -66,6 +69,8 @@ pub(crate) struct Network {
     nodes: usize,
     /// How many partitions stand in the way from one node to another.
     walls: Vec<u32>,
+    /// Until when messages from one node to another are held up.
+    clogs_us: Vec<u64>,
     connections: BTreeMap<u64, Connection>,
     /// The connection that a node has dialled to another.
     dialled: BTreeMap<(usize, usize), u64>,
@@ -88,6 +93,7 @@ impl Network {
             random,
             nodes,
             walls: vec![0; nodes * nodes],
+            clogs_us: vec![0; nodes * nodes],
             connections: BTreeMap::new(),
             dialled: BTreeMap::new(),
             failures: BTreeMap::new(),
@@ -104,8 +110,16 @@ impl Network {
         *walls = walls.saturating_sub(1);
     }
 
+    /// Opens every way, for all that is sent from now on.
     pub(crate) fn all_walls_down(&mut self) {
         self.walls.fill(0);
+        self.clogs_us.fill(0);
+    }
+
+    /// Holds up what is sent until then; it comes all the same.
+    pub(crate) fn clog(&mut self, from: usize, to: usize, until_us: u64) {
+        let clog = &mut self.clogs_us[from * self.nodes + to];
+        *clog = until_us.max(*clog);
     }
 
     pub(crate) fn is_open(&self, from: usize, to: usize) -> bool {
@@ -154,15 +168,20 @@ impl Network {
         Duration::from_micros(50) + self.random.span(self.options.delay)
     }
 
-    /// When a message that leaves now arrives: never, once or twice.
-    pub(crate) fn send(&mut self, number: u64, way: Way, now_us: u64) -> [Option<Passage>; 2] {
-        let Some((from, to)) = self.ends(number, way) else { return [None; 2] };
+    /// When a message that leaves now arrives: never, once or twice; and when it is replayed, if it is.
+    pub(crate) fn send(&mut self, number: u64, way: Way, now_us: u64) -> [Option<Passage>; 3] {
+        let Some((from, to)) = self.ends(number, way) else { return [None; 3] };
         if !self.is_open(from, to) || self.random.chance(self.options.loss) {
-            return [None; 2];
+            return [None; 3];
         }
         let first = self.passage(number, way, now_us);
         let again = self.random.chance(self.options.duplication);
-        [Some(first), again.then(|| self.passage(number, way, now_us))]
+        let again = again.then(|| self.passage(number, way, now_us));
+        let replayed = self.random.chance(self.options.replay).then(|| {
+            let later = self.random.between(Duration::from_secs(60), Duration::from_secs(90));
+            Passage { arrives_us: now_us + micros(later), flipped_bit: None }
+        });
+        [Some(first), again, replayed]
     }
 
     fn passage(&mut self, number: u64, way: Way, now_us: u64) -> Passage {
@@ -171,7 +190,9 @@ impl Network {
             delay +=
                 self.random.span(self.options.longest_spike / 5).min(self.options.longest_spike);
         }
-        let mut arrives_us = now_us + micros(delay);
+        let clog_us =
+            self.ends(number, way).map_or(0, |(from, to)| self.clogs_us[from * self.nodes + to]);
+        let mut arrives_us = (now_us + micros(delay)).max(clog_us);
         let overtakes = self.random.chance(self.options.reordering);
         if let Some(connection) = self.connections.get_mut(&number)
             && !overtakes
@@ -241,10 +262,22 @@ mod tests {
         network.wall_up(0, 1);
         network.wall_up(0, 1);
         network.wall_down(0, 1);
-        assert_eq!(network.send(number, Way::ToAcceptor, 0), [None; 2]);
+        assert_eq!(network.send(number, Way::ToAcceptor, 0), [None; 3]);
         assert!(network.send(number, Way::ToDialer, 0)[0].is_some());
         network.wall_down(0, 1);
         assert!(network.send(number, Way::ToAcceptor, 0)[0].is_some());
+    }
+
+    #[test]
+    fn what_is_clogged_comes_later_and_all_of_it() {
+        let (mut network, number) = network(NetworkOptions::default());
+        network.clog(0, 1, 5_000_000);
+        assert!(arrivals(&mut network, number).iter().all(|at_us| *at_us == 5_000_000));
+        assert!(
+            network.send(number, Way::ToDialer, 0)[0].is_some_and(|it| it.arrives_us < 1_000_000)
+        );
+        network.all_walls_down();
+        assert!(network.send(number, Way::ToAcceptor, 5_000_000)[0].is_some());
     }
 
     #[test]

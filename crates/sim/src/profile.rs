@@ -1,6 +1,14 @@
 //! What may go wrong in a run, and how much of it: pure data.
 
-use std::{collections::BTreeMap, fmt, ops::RangeInclusive};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::RangeInclusive,
+};
+
+use quorate_planted::Site;
+
+use crate::coverage::RARE;
 
 /// A part of the world that can fail. A run switches each of them on or off as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +23,8 @@ pub enum Family {
     Clock,
     /// Files.
     Disk,
+    /// What is on a disk already.
+    Rot,
     /// Whoever asks.
     Client,
 }
@@ -42,6 +52,12 @@ macro_rules! faults {
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => concat!("fault: ", $name),)+ }
             }
+
+            /// What its number means.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii(),)+ }
+            }
         }
     };
 }
@@ -53,6 +69,9 @@ faults! {
     Loss, Network, "message lost";
     /// The chance that a message comes twice.
     Duplication, Network, "message doubled";
+    /// The chance that a message comes again 60 to 90 seconds later, if its connection is still there. Clients of a run
+    /// with this rest for so long once.
+    Replay, Network, "message replayed after a minute";
     /// The chance that a bit of a message is flipped.
     Corruption, Network, "message corrupted";
     /// The chance that a message overtakes others.
@@ -72,6 +91,12 @@ faults! {
     OneWay, Partition, "one-way partition";
     /// Times a minute that some link comes and goes, ten times within seconds.
     Flapping, Partition, "flapping link";
+    /// The chance that a partition lasts until all faults end.
+    Lasting, Partition, "partition to the end";
+    /// Times a minute that all messages of one node are held up for up to 10 seconds, and then come at once.
+    Clog, Partition, "node clogged";
+    /// Times a minute that some nodes are clogged one after the other and set free in another order.
+    Swizzle, Partition, "nodes clogged one by one";
 
     /// Times a minute that a process is killed.
     Kill, Process, "process killed";
@@ -85,7 +110,12 @@ faults! {
     CrashInRecovery, Process, "power lost during recovery";
     /// Times a minute that power fails everywhere at once.
     AllDown, Process, "all nodes down at once";
-    /// Times a minute that a process stands still for up to 10 seconds.
+    /// Times a minute that a process ends five times within seconds, as soon as it has started or before.
+    CrashLoop, Process, "crash loop";
+    /// The chance that a node starts with other options than before: sizes of segments and snapshots, how long and how
+    /// much it keeps as hints, how much it compares at once.
+    OtherOptions, Process, "restart with other options";
+    /// Times a minute that a process stands still, mostly for less than 10 seconds, sometimes for up to 60.
     Pause, Process, "process paused";
     /// Times a minute that a machine becomes 2 to 100 times slower.
     Slow, Process, "machine slow";
@@ -98,23 +128,42 @@ faults! {
     Step, Clock, "clock step";
     /// Times a minute that a clock stands still for some seconds.
     Freeze, Clock, "clock frozen";
+    /// Times a minute that a clock steps by up to an hour either way, and is set right after some seconds.
+    Leap, Clock, "clock an hour off";
+    /// Times a minute that a clock gains or loses a second within ten, as a smeared leap second makes it, but faster.
+    Smear, Clock, "clock smeared";
+    /// The chance that the clock of one node is in the year 2100.
+    FarFuture, Clock, "clock in the year 2100";
     /// The chance that a clock goes back by seconds while its node is down.
     BackOverRestart, Clock, "clock back over a restart";
 
     /// Times a minute that one of the next operations of a machine's files fails.
     IoError, Disk, "disk error";
+    /// Times a minute that all operations of a machine's files fail from some point on, until its process ends.
+    BrokenDisk, Disk, "disk broken";
     /// The chance that one of the operations of a node's start fails.
     StartError, Disk, "disk error at start";
     /// Times a minute that a disk is full, for some seconds.
     DiskFull, Disk, "disk full";
     /// The chance that a write and sync takes up to 5 seconds.
     SlowDisk, Disk, "slow disk";
-    /// Times a minute that a byte of one victim's log changes on disk, while it is down. What it had acknowledged
-    /// may be lost with it: a run with this claims less.
-    BitRot, Disk, "bit rot";
+
+    /// Times a minute that a byte of a victim's log or snapshot changes on disk, while it is down. What it had
+    /// acknowledged may be lost with it: a run with this claims less.
+    BitRot, Rot, "bit rot";
+    /// The same of a victim's hints.
+    HintRot, Rot, "bit rot among hints";
+    /// Times a minute that a sector of a victim's logs becomes zeroes, but not the last one: nobody could tell.
+    ZeroedSector, Rot, "sector zeroed";
+    /// Times a minute that a sector of a victim's logs is found in another's place too, as after a write that went
+    /// astray.
+    StraySector, Rot, "sector astray";
 
     /// The chance that a client goes away without waiting for the answer.
     Cancel, Client, "client gone";
+    /// The chance that a client writes the very same value again, by another node, when it does not know what came of
+    /// the write.
+    Retry, Client, "same value written again";
 }
 
 impl fmt::Display for Fault {
@@ -142,14 +191,24 @@ pub struct Profile {
     pub hints_alone: bool,
     /// The chance of each family of faults to be on in a run.
     pub swarm: f64,
+    /// The chance that files rot in a run. That is apart from `swarm`, as such a run claims less.
+    pub rot: f64,
+    /// The chance that, if files rot, those of more nodes do than the quorum of a write can do without: then what was
+    /// acknowledged may be lost, and only the rest is claimed. Otherwise never all copies that an ack stood for rot.
+    pub beyond: f64,
+    /// The chance of each [site](Site) of rare behaviour to be armed in a run. FoundationDB takes a quarter.
+    pub sites: f64,
+    /// Sites that are never armed.
+    pub without_sites: &'static [Site],
     /// Between what the number of each fault is drawn. What is not named does not happen.
     pub faults: BTreeMap<Fault, (f64, f64)>,
 }
 
 const NETWORK: &[(Fault, f64, f64)] = &[
-    (Fault::Delay, 1.0, 30.0),
-    (Fault::Loss, 0.0, 0.1),
-    (Fault::Duplication, 0.0, 0.3),
+    (Fault::Delay, 1.0, 100.0),
+    (Fault::Loss, 0.0, 0.3),
+    (Fault::Duplication, 0.0, 0.5),
+    (Fault::Replay, 0.0, 0.02),
     (Fault::Corruption, 0.0, 0.005),
     (Fault::Reordering, 0.0, 1.0),
     (Fault::Spike, 0.0, 0.01),
@@ -161,6 +220,9 @@ const PARTITION: &[(Fault, f64, f64)] = &[
     (Fault::Bridge, 0.0, 4.0),
     (Fault::OneWay, 0.0, 12.0),
     (Fault::Flapping, 0.0, 6.0),
+    (Fault::Lasting, 0.0, 0.1),
+    (Fault::Clog, 0.0, 8.0),
+    (Fault::Swizzle, 0.0, 4.0),
 ];
 const PROCESS: &[(Fault, f64, f64)] = &[
     (Fault::Kill, 0.0, 10.0),
@@ -169,6 +231,8 @@ const PROCESS: &[(Fault, f64, f64)] = &[
     (Fault::CrashInTurn, 0.0, 10.0),
     (Fault::CrashInRecovery, 0.0, 0.4),
     (Fault::AllDown, 0.0, 3.0),
+    (Fault::CrashLoop, 0.0, 3.0),
+    (Fault::OtherOptions, 0.0, 0.5),
     (Fault::Pause, 0.0, 6.0),
     (Fault::Slow, 0.0, 4.0),
 ];
@@ -177,24 +241,52 @@ const CLOCK: &[(Fault, f64, f64)] = &[
     (Fault::Drift, 0.0, 500.0),
     (Fault::Step, 0.0, 12.0),
     (Fault::Freeze, 0.0, 4.0),
+    (Fault::Leap, 0.0, 2.0),
+    (Fault::Smear, 0.0, 4.0),
+    (Fault::FarFuture, 0.0, 0.05),
     (Fault::BackOverRestart, 0.0, 0.5),
 ];
 const DISK: &[(Fault, f64, f64)] = &[
     (Fault::IoError, 0.0, 10.0),
+    (Fault::BrokenDisk, 0.0, 3.0),
     (Fault::StartError, 0.0, 0.3),
     (Fault::DiskFull, 0.0, 6.0),
     (Fault::SlowDisk, 0.0, 0.005),
 ];
-const CLIENT: &[(Fault, f64, f64)] = &[(Fault::Cancel, 0.0, 0.1)];
+const ROT: &[(Fault, f64, f64)] = &[
+    (Fault::BitRot, 1.0, 6.0),
+    (Fault::HintRot, 0.0, 3.0),
+    (Fault::ZeroedSector, 0.0, 3.0),
+    (Fault::StraySector, 0.0, 3.0),
+];
+const CLIENT: &[(Fault, f64, f64)] = &[(Fault::Cancel, 0.0, 0.1), (Fault::Retry, 0.0, 0.5)];
+
+/// What may leave a replica without a hint that nothing but a comparison makes up for, and what only comparisons do.
+const NOT_WITH_HINTS_ALONE: &[Site] = &[
+    Site::RefuseHint,
+    Site::LogBusy,
+    Site::OneRecordFetched,
+    Site::OneRecordListed,
+    Site::SmallLeaf,
+    Site::AbortExchange,
+];
 
 impl Profile {
     /// All profiles; the first one is the default.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let every = [NETWORK, PARTITION, PROCESS, CLOCK, DISK, CLIENT];
+        let every = [NETWORK, PARTITION, PROCESS, CLOCK, DISK, ROT, CLIENT];
+        let rotting = [NETWORK, PROCESS, ROT, &[(Fault::Kill, 4.0, 12.0)]];
         vec![
-            Self::of("default", "everything, each family of faults in half of the runs", &every),
-            Self { swarm: 1.0, ..Self::of("calm", "nothing goes wrong", &[]) },
+            Self {
+                rot: 0.1,
+                ..Self::of(
+                    "default",
+                    "everything, each family of faults in half of the runs",
+                    &every,
+                )
+            },
+            Self { swarm: 1.0, sites: 0.0, ..Self::of("calm", "nothing goes wrong", &[]) },
             Self {
                 swarm: 1.0,
                 ..Self::of("network", "bad links and partitions", &[NETWORK, PARTITION, CLIENT])
@@ -221,6 +313,7 @@ impl Profile {
             Self {
                 swarm: 1.0,
                 hints_alone: true,
+                without_sites: NOT_WITH_HINTS_ALONE,
                 ..Self::of(
                     "handoff",
                     "hints without anti-entropy; nodes do not end, as hints that are not yet kept would end with them",
@@ -235,11 +328,23 @@ impl Profile {
                     &[NETWORK, PARTITION, PROCESS, CLOCK, CLIENT],
                 )
             },
-            Self::of(
-                "rot",
-                "bits of one node's log rot while it is down; what it lost may be missed until it is healed",
-                &[NETWORK, PROCESS, &[(Fault::BitRot, 1.0, 6.0), (Fault::Kill, 4.0, 12.0)]],
-            ),
+            Self {
+                rot: 1.0,
+                ..Self::of(
+                    "rot",
+                    "files rot, but never all that an ack stood for; what was lost may be missed until it is healed",
+                    &rotting,
+                )
+            },
+            Self {
+                rot: 1.0,
+                beyond: 1.0,
+                ..Self::of(
+                    "beyond",
+                    "as much rots as may rot, or more; nothing is made up, damage is noticed, replicas come to agree",
+                    &rotting,
+                )
+            },
         ]
     }
 
@@ -247,6 +352,17 @@ impl Profile {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::all().into_iter().find(|profile| profile.name == name)
+    }
+
+    /// What some thousand seeds of it must have reached, by the names that coverage is counted by: its faults, its sites
+    /// and, of the default profile, all rare states.
+    #[must_use]
+    pub fn reaches(&self) -> BTreeSet<&'static str> {
+        let faults = self.faults.iter().filter(|(_, (_, most))| *most > 0.0);
+        let armed = |site: &&Site| self.sites > 0.0 && !self.without_sites.contains(site);
+        let sites = Site::ALL.iter().filter(armed).map(|site| site.name());
+        let rare = if self.name == Self::default().name { RARE } else { &[] };
+        faults.map(|(fault, _)| fault.name()).chain(sites).chain(rare.iter().copied()).collect()
     }
 
     fn of(name: &'static str, about: &'static str, families: &[&[(Fault, f64, f64)]]) -> Self {
@@ -260,6 +376,10 @@ impl Profile {
             atomic: 0.1,
             hints_alone: false,
             swarm: 0.5,
+            rot: 0.0,
+            beyond: 0.0,
+            sites: 0.25,
+            without_sites: &[],
             faults: faults.map(|&(fault, least, most)| (fault, (least, most))).collect(),
         }
     }

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use quorate_planted::Armed;
 use quorate_quorum::Repair;
 use quorate_record::{Key, NodeId, Record};
 
 use crate::{
-    Coverage, Fault, Scenario, Told, World,
+    Coverage, Fault, Random, Scenario, Told, World,
     check::{self, Last, Violation},
     describe::{describe_key, describe_record},
     name,
@@ -69,17 +70,21 @@ pub(crate) struct Run {
     workload: Workload,
     /// When all replicas were found equal.
     settled_us: Option<u64>,
+    /// Rare behaviour, as long as there are faults.
+    armed: Option<Armed>,
 }
 
 impl Run {
     pub(crate) fn new(scenario: &Scenario, with_log: bool) -> Self {
+        let seed = Random::stream(scenario.seed, "visits").number();
+        let armed = Some(quorate_planted::arm(scenario.sites.iter().copied(), seed));
         let mut world = World::new(scenario.world());
         if with_log {
             world.keep_log();
         }
         let nemesis = Nemesis::new(scenario, &mut world);
         let workload = Workload::new(scenario);
-        Self { scenario: scenario.clone(), world, nemesis, workload, settled_us: None }
+        Self { scenario: scenario.clone(), world, nemesis, workload, settled_us: None, armed }
     }
 
     /// Clients ask while faults come and go.
@@ -100,6 +105,13 @@ impl Run {
         }
     }
 
+    /// Nothing rare is made to happen any more.
+    pub(crate) fn disarm(&mut self) {
+        for (site, times) in self.armed.take().map(|armed| armed.fired()).unwrap_or_default() {
+            self.world.coverage().add(site.name(), times);
+        }
+    }
+
     pub(crate) fn hear(&mut self) {
         for answered in self.world.take_answered() {
             self.workload.tell(answered);
@@ -113,6 +125,7 @@ impl Run {
             self.world.run_for(self.workload.patience());
         }
         self.world.remark(|| "all faults end".to_owned());
+        self.disarm();
         self.nemesis.heal(&mut self.world);
         self.hear();
         let round = self.round();
@@ -138,9 +151,7 @@ impl Run {
         }
         self.hear();
         self.settled_us = Some(micros(self.world.now()));
-        if self.world.coverage().of("state: damage found in a log") > 0 {
-            self.world.coverage().count("state: damage healed by the other replicas");
-        }
+        self.world.count_healed();
         // Exchanges that were under way may yet count what they moved.
         self.world.run_for(round);
         let moved = self.moved();
@@ -211,7 +222,7 @@ impl Run {
         }
         let history = &self.workload.history;
         // A replica that lost what it had acknowledged is known to break these for a while.
-        let rotten = self.scenario.of(Fault::BitRot) > 0.0;
+        let rotten = self.scenario.rots();
         let sound = |_| !rotten;
         let atomic = self.scenario.atomic;
         let blocking = self.scenario.node.read_repair == Repair::Blocking;
@@ -224,7 +235,7 @@ impl Run {
             violations.extend(check::atomic(history, true, |_| true));
         }
         violations.extend(check::durable(history, &last, |op| {
-            !rotten || history.op(op).request.needed > 1
+            history.op(op).request.needed > self.scenario.rotten
         }));
         violations.extend(check::resurrection(history, &last, self.settled_us, sound));
         if let Some(bound_us) = self.ghosts_within_us() {
@@ -237,6 +248,9 @@ impl Run {
             tables
                 .entry(violation.key.clone())
                 .or_insert_with(|| self.table(&violation.key, &dumps));
+        }
+        for key in &self.world.broken_keys {
+            tables.entry(key.clone()).or_insert_with(|| self.table(key, &dumps));
         }
         let violations = violations
             .iter()
@@ -294,13 +308,19 @@ impl Run {
             Fault::PowerLoss,
             Fault::CrashInActions,
             Fault::CrashInTurn,
+            Fault::CrashLoop,
             Fault::AllDown,
+            Fault::Clog,
+            Fault::Swizzle,
+            // No bound holds where clocks are wrong without one.
+            Fault::Leap,
+            Fault::FarFuture,
         ];
         if stalls.iter().any(|&fault| self.scenario.of(fault) > 0.0) {
             return None;
         }
         const LEAST_US: u64 = 2_000_000;
-        let clocks = [Fault::Offset, Fault::Drift, Fault::Step, Fault::Freeze];
+        let clocks = [Fault::Offset, Fault::Drift, Fault::Step, Fault::Freeze, Fault::Smear];
         let off = clocks.iter().any(|&fault| self.scenario.of(fault) > 0.0);
         Some(LEAST_US + micros(self.scenario.timeout) + if off { 2 * 10_000_000 } else { 0 })
     }

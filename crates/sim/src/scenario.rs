@@ -1,9 +1,13 @@
 //! What one seed stands for: a cluster, a load, and the faults that come over it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use quorate_membership::MembershipOptions;
 use quorate_node::NodeOptions;
+use quorate_planted::Site;
 use quorate_quorum::{Quorum, Repair};
 use quorate_storage::SyncPolicy;
 
@@ -50,6 +54,10 @@ pub struct Scenario {
     pub files: FileOptions,
     /// The number of each fault that happens; see [`Fault`].
     pub faults: BTreeMap<Fault, f64>,
+    /// The files of how many nodes may rot. Writes that fewer or as many nodes acknowledged may then be lost.
+    pub rotten: usize,
+    /// Where rare behaviour is made to happen now and then.
+    pub sites: BTreeSet<Site>,
 }
 
 impl Scenario {
@@ -108,6 +116,8 @@ impl Scenario {
             node,
             files,
             faults: BTreeMap::new(),
+            rotten: 0,
+            sites: BTreeSet::new(),
         };
         // From a stream of its own, so that it leaves the rest of the draw as it is.
         if scenario.huge == 0.0 && Random::stream(seed, "segments").chance(0.5) {
@@ -122,16 +132,41 @@ impl Scenario {
         }
         let mut families: BTreeMap<Family, bool> = BTreeMap::new();
         for (&fault, &(least, most)) in &profile.faults {
-            let on =
-                *families.entry(fault.family()).or_insert_with(|| random.chance(profile.swarm));
+            let on = *families.entry(fault.family()).or_insert_with_key(|family| match family {
+                Family::Rot => random.chance(profile.rot),
+                _ => random.chance(profile.swarm),
+            });
             // Within a family some more are left out: a fault that is always there hides what others do.
-            let chosen = random.chance(if least > 0.0 { 1.0 } else { 0.7 });
+            let chosen = random.chance(match fault {
+                _ if least > 0.0 => 1.0,
+                Fault::Replay => 0.2, // for it clients rest a minute, which costs as much as they do
+                _ => 0.7,
+            });
             let number = least + (most - least) * random.fraction();
             if on && chosen && number > 0.0 {
                 scenario.faults.insert(fault, number);
             }
         }
+        if scenario.rots() {
+            let mut random = Random::stream(seed, "rot");
+            // Never all copies that an ack stood for, unless that is wanted.
+            let most = scenario.quorum.w() - 1;
+            scenario.rotten = match random.chance(profile.beyond) {
+                true => most + 1 + random.index(nodes - most),
+                false => 1 + random.index(most.max(1)),
+            };
+        }
+        let mut random = Random::stream(seed, "sites");
+        let armed = |_: &Site| random.chance(profile.sites);
+        let sites = Site::ALL.iter().copied().filter(armed);
+        scenario.sites = sites.filter(|site| !profile.without_sites.contains(site)).collect();
         scenario
+    }
+
+    /// Whether files rot: then what a node has answered for it may have lost.
+    #[must_use]
+    pub fn rots(&self) -> bool {
+        self.faults.keys().any(|fault| fault.family() == Family::Rot)
     }
 
     /// The number of a fault; 0 if it does not happen.
@@ -154,6 +189,7 @@ impl Scenario {
                 delay: Duration::from_secs_f64(if delay_ms > 0.0 { delay_ms } else { 1.0 } / 1e3),
                 loss: self.of(Fault::Loss),
                 duplication: self.of(Fault::Duplication),
+                replay: self.of(Fault::Replay),
                 corruption: self.of(Fault::Corruption),
                 reordering: self.of(Fault::Reordering),
                 spike: self.of(Fault::Spike),

@@ -30,6 +30,14 @@ fn smaller(scenario: &Scenario) -> Vec<Scenario> {
             it.faults.remove(fault);
         }));
     }
+    if !scenario.sites.is_empty() {
+        steps.push(with(&|it| it.sites.clear()));
+    }
+    for site in &scenario.sites {
+        steps.push(with(&|it| {
+            it.sites.remove(site);
+        }));
+    }
     for part in [2, 4, 8] {
         let less = scenario.operations - scenario.operations / part;
         if less < scenario.operations && less > 0 {

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_record::Key;
+use quorate_record::{Key, NodeId};
 
 /// The values that were written, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Values {
     lengths: BTreeMap<u64, usize>,
+    /// The numbers of writes of a value that was written before, by that value and who coordinates.
+    again: BTreeMap<(u64, NodeId), u64>,
     /// The one empty value that each key may have.
     empty: BTreeMap<Key, u64>,
     last: u64,
@@ -36,6 +38,19 @@ impl Values {
         };
         self.lengths.insert(number, len);
         (number, content(number, len))
+    }
+
+    /// A number for one more write of the value with this number, coordinated by a node that has not written it before.
+    pub(crate) fn again(&mut self, number: u64, coordinator: NodeId) -> u64 {
+        let again = self.number();
+        let earlier = self.again.insert((number, coordinator), again);
+        assert!(earlier.is_none(), "{coordinator} writes {number} twice");
+        again
+    }
+
+    /// Which of the writes of a value it was whose record has a version of this node.
+    pub(crate) fn try_of(&self, number: u64, coordinator: NodeId) -> u64 {
+        self.again.get(&(number, coordinator)).copied().unwrap_or(number)
     }
 
     /// Which write this is the value of, if it is just that.
@@ -73,6 +88,9 @@ mod tests {
         for (number, value) in [(first, &long), (second, &empty), (third, &short)] {
             assert_eq!(values.number_of(&key, value), Some(number));
         }
+        let [one, other] = ["n1", "n2"].map(|name| NodeId::new(name).unwrap());
+        let again = values.again(first, other);
+        assert_eq!((values.try_of(first, one), values.try_of(first, other)), (first, again));
         let mut changed = long.to_vec();
         changed[50] ^= 1;
         assert_eq!(values.number_of(&key, &changed.into()), None);

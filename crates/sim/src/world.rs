@@ -9,7 +9,7 @@ mod wires;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     time::{Duration, Instant},
 };
 
@@ -103,6 +103,7 @@ pub struct World {
     trace: Trace,
     coverage: Coverage,
     broken: Vec<String>,
+    pub(crate) broken_keys: BTreeSet<Key>,
     at_this_time: u32,
 }
 
@@ -126,10 +127,11 @@ impl World {
         let ids: Vec<NodeId> = (0..options.nodes).map(name).collect();
         let places = ids.iter().map(|&id| RingNode::new(id)).collect();
         let ring = Ring::new(places, VNODES, options.owners).expect("the numbers make a ring");
+        let machine = |id| Machine::new(id, options.files, options.node.clone());
         let wires = Random::stream(options.seed, "network");
         let mut world = Self {
             ring,
-            machines: ids.into_iter().map(Machine::new).collect(),
+            machines: ids.into_iter().map(machine).collect(),
             network: Network::new(options.network.clone(), options.nodes, wires),
             disk: Random::stream(options.seed, "disk"),
             agenda: BinaryHeap::new(),
@@ -142,6 +144,7 @@ impl World {
             trace: Trace::default(),
             coverage: Coverage::default(),
             broken: Vec::new(),
+            broken_keys: BTreeSet::new(),
             at_this_time: 0,
             options,
         };
@@ -304,6 +307,12 @@ impl World {
         self.broken.push(what);
     }
 
+    /// Says what is broken of a key, whose history is then worth a look.
+    pub(crate) fn breaks_about(&mut self, key: &Key, what: String) {
+        self.broken_keys.insert(key.clone());
+        self.breaks(what);
+    }
+
     fn advance(&mut self, to_us: u64) {
         if to_us > self.now_us {
             self.now_us = to_us;
@@ -315,14 +324,18 @@ impl World {
         if let Some(node) = self.concerns(&what) {
             let machine = &self.machines[node];
             if machine.paused_until_us > self.now_us && machine.process.is_some() {
-                let until_us = machine.paused_until_us;
+                let mut until_us = machine.paused_until_us;
+                if matches!(what, Happening::Ask { .. }) {
+                    // Clients do not wait for a process that has ended meanwhile.
+                    until_us = until_us.min(self.now_us + 1_000_000);
+                }
                 return self.plan(until_us, what);
             }
         }
         match what {
             Happening::Ask { node, request, body } => self.take_request(node, request, *body),
-            Happening::Arrive { connection, way, frame, corrupted } => {
-                self.arrive(connection, way, frame, corrupted);
+            Happening::Arrive { connection, way, frame, corrupted, replayed } => {
+                self.arrive(connection, way, frame, corrupted, replayed);
             }
             Happening::Wake { node, life } => {
                 let now_us = self.now_us;

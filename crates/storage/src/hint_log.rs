@@ -226,8 +226,8 @@ impl HintLog {
         let log = self.log.stats();
         let mut state = self.shared.lock();
         let dead_bytes = dead_bytes(&log, &state);
-        if log.segments < 2 || dead_bytes <= self.options.dead_bytes_at_least.max(state.live_bytes)
-        {
+        let most = self.options.dead_bytes_at_least.max(state.live_bytes);
+        if log.segments < 2 || (dead_bytes <= most && !buggify!(HintsRewritten)) {
             return Ok(false);
         }
         if !state.is_moving() {

@@ -216,7 +216,7 @@ impl Shared {
         }
         queue.bytes.truncate(queue.end);
         let start = queue.end;
-        if start as u64 >= self.queue_bytes {
+        if start as u64 >= self.queue_bytes || buggify!(LogBusy) {
             return Err(LogError::Busy { queued_bytes: start as u64 });
         }
         queue.bytes.resize(start + HEADER_BYTES, 0);

@@ -397,8 +397,8 @@ impl Store {
         let mut after: Option<Place> = None;
         let next_batch = || {
             let state = self.shared.lock();
-            let batch =
-                state.index.scan(after.as_ref(), SNAPSHOT_BATCH_RECORDS, SNAPSHOT_BATCH_BYTES);
+            let records = if buggify!(OneRecordSnapshotted) { 1 } else { SNAPSHOT_BATCH_RECORDS };
+            let batch = state.index.scan(after.as_ref(), records, SNAPSHOT_BATCH_BYTES);
             after = batch.last().map(|(key, _)| self.place(key));
             if planted!(TombstoneDroppedByAge) {
                 let old_ms = state.ceiling.wall_ms().saturating_sub(3_000);
@@ -428,7 +428,8 @@ impl Store {
     #[must_use]
     pub fn snapshot_due(&self) -> bool {
         let state = self.shared.lock();
-        state.bytes_since_snapshot > self.options.snapshot_after_bytes.max(state.index.live_bytes())
+        let most = self.options.snapshot_after_bytes.max(state.index.live_bytes());
+        state.bytes_since_snapshot > most || buggify!(SnapshotEarly)
     }
 
     /// Does the log's work on the caller's thread, see [`Log::turn`].

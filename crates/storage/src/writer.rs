@@ -175,7 +175,8 @@ impl Writer {
         let mut offset = 0;
         while offset < bytes.len() {
             let size = index(frames[*written].bytes.into());
-            if self.active.as_ref().is_none_or(|active| size as u64 > active.end - active.head) {
+            let full = |active: &ActiveFile| size as u64 > active.end - active.head;
+            if self.active.as_ref().is_none_or(full) || buggify!(SegmentLeft) {
                 self.switch()?;
             }
             // No frame is written to a segment whose loss would not be noticed.

@@ -40,8 +40,8 @@ pub struct Request {
 pub enum Call {
     /// Write a value that names itself.
     Put {
-        /// Unlike that of every other write of the history, of whatever key. A client that tries
-        /// again writes another value.
+        /// Unlike that of every other write of the history, of whatever key. Where a client writes
+        /// a value again, whoever reads it must tell the two writes apart by something else.
         id: u64,
     },
     /// Write a tombstone.

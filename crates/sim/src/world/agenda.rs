@@ -15,7 +15,7 @@ pub(super) struct Planned {
 /// What is going to happen.
 pub(super) enum Happening {
     Ask { node: usize, request: u64, body: Box<ClientRequest> },
-    Arrive { connection: u64, way: Way, frame: Bytes, corrupted: bool },
+    Arrive { connection: u64, way: Way, frame: Bytes, corrupted: bool, replayed: bool },
     Wake { node: usize, life: u64 },
     Turn { node: usize, life: u64, which: Which },
     Dial { from: usize, life: u64, to: usize },

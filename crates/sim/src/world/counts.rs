@@ -1,8 +1,7 @@
 //! What is counted on the way.
 
-use quorate_node::{ClientReply, Message, PutOutcome, Response};
+use quorate_node::{ClientReply, Message, PutOutcome, Refusal, Response, StoreReply};
 use quorate_quorum::{Outcome, Round};
-use quorate_record::Record;
 
 use super::World;
 
@@ -16,6 +15,11 @@ impl World {
         let aborted = exchanged.map_or(0, |stats| stats.total_errors);
         for (what, times) in [
             ("state: write in a second round", counters.second_rounds),
+            ("state: second round superseded by a concurrent write", counters.superseded_again),
+            ("state: tombstone sent by read repair", counters.tombstone_repairs),
+            ("state: hint for a node that holds newer", counters.hints_superseded),
+            ("state: request refused for load", counters.refused_overloaded),
+            ("state: write refused for the clock", counters.refused_clock_ahead),
             ("state: read hedged", counters.hedges),
             ("state: version too far ahead refused", counters.refused_too_far_ahead),
             ("state: hint delivered", hints.delivered),
@@ -30,16 +34,16 @@ impl World {
     }
 
     pub(super) fn count_message(&mut self, message: &Message) {
-        match message {
-            Message::Response { body: Response::Merged(outcomes), .. }
-                if outcomes.iter().any(|it| matches!(it, PutOutcome::Superseded(_))) =>
-            {
-                self.coverage.count("state: hint or copy for a node that holds newer");
-            }
-            Message::Response { body: Response::Put(PutOutcome::Superseded(_)), .. } => {
-                self.coverage.count("state: write superseded at a replica");
-            }
-            _ => {}
+        if let Message::Response { body: Response::Put(PutOutcome::Superseded(_)), .. } = message {
+            self.coverage.count("state: write superseded at a replica");
+        }
+    }
+
+    pub(super) fn count_refusal(&mut self, reply: &StoreReply) {
+        if let StoreReply::Applied(PutOutcome::Refused(Refusal::DiskFull))
+        | StoreReply::Persisted(Err(Refusal::DiskFull)) = reply
+        {
+            self.coverage.count("state: write refused by a full disk");
         }
     }
 
@@ -56,10 +60,6 @@ impl World {
             ClientReply::Read(Ok(receipt)) => {
                 if receipt.sloppy {
                     self.coverage.count("state: fallback counted for a read");
-                }
-                let deleted = receipt.found.as_ref().is_some_and(Record::is_tombstone);
-                if deleted && !receipt.repaired.is_empty() {
-                    self.coverage.count("state: tombstone sent by read repair");
                 }
             }
             ClientReply::Written(Err(failure)) => {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quorate_node::NodeOptions;
 use quorate_storage::{
     Damage,
     fault::{Crash, Fault, FaultKind},
@@ -9,7 +10,7 @@ use quorate_storage::{
 
 use super::{Answer, World, agenda::Happening, name};
 use crate::{
-    Loss,
+    FileOptions, Loss,
     network::micros,
     process::{self, Process, Which},
 };
@@ -88,6 +89,21 @@ impl World {
         self.machines[node].damaged = true;
         let machine = &mut self.machines[node];
         machine.at_risk.append(&mut machine.answered_for);
+        machine.owes_at_risk.append(&mut machine.owes);
+    }
+
+    /// Lets a machine have other options from its next start on.
+    pub fn reconfigure(&mut self, node: usize, files: FileOptions, options: NodeOptions) {
+        let machine = &mut self.machines[node];
+        (machine.files, machine.options) = (files, options);
+    }
+
+    /// Holds up, for so long, all that two nodes send each other from now on.
+    pub fn clog(&mut self, one: usize, other: usize, span: Duration) {
+        let until_us = self.now_us + micros(span);
+        self.remark(|| format!("{} and {} are clogged for {span:?}", name(one), name(other)));
+        self.network.clog(one, other, until_us);
+        self.network.clog(other, one, until_us);
     }
 
     /// Ends a node's process once so many more of its actions have been carried out.
@@ -117,6 +133,9 @@ impl World {
         self.remark(|| format!("{} ends: {loss:?}", name(node)));
         self.trace.note(&[self.now_us, 1, node as u64]);
         self.machines[node].end(loss);
+        if self.machines.iter().all(|machine| machine.process.is_none()) {
+            self.coverage.count("state: all nodes down at once");
+        }
         let ended: Vec<u64> =
             self.open.iter().filter(|(_, open)| open.node == node).map(|(&it, _)| it).collect();
         for request in ended {
@@ -148,14 +167,15 @@ impl World {
         }
         let now = self.now_at(node);
         let machine = &mut self.machines[node];
-        let opened = process::open(&machine.fs, machine.id, &self.ring, &self.options.files, now);
+        let opened = process::open(&machine.fs, machine.id, &self.ring, &machine.files, now);
         let opened = opened.map_err(|error| {
             machine.at_risk.clear(); // what this start has cut, the next does not find
+            machine.owes_at_risk.clear();
             chain(&error)
         })?;
         let truncated_bytes = opened.truncated_bytes();
         let damages: Vec<Damage> = opened.damages().cloned().collect();
-        let process = Process::start(opened, &self.ring, &self.options.node, now);
+        let process = Process::start(opened, &self.ring, &machine.options, now);
         machine.process = Some(Box::new(process));
         self.trace.note(&[self.now_us, 2, node as u64, truncated_bytes]);
         if truncated_bytes > 0 {
@@ -200,10 +220,11 @@ impl World {
         let at = machine.fs.operations() + operations;
         let seed = at;
         machine.at_risk.clear(); // as after a start that failed
+        machine.owes_at_risk.clear();
         machine.fs.set_fault(Some(Fault { at, kind: FaultKind::Io, sticky: true, seed }));
         let now = self.now_at(node);
         let machine = &mut self.machines[node];
-        let opened = process::open(&machine.fs, machine.id, &self.ring, &self.options.files, now);
+        let opened = process::open(&machine.fs, machine.id, &self.ring, &machine.files, now);
         if machine.fs.operations() > at {
             let fs = machine.fs.crash(crash);
             drop(opened); // writes to the files that are given up
@@ -243,7 +264,7 @@ impl World {
         });
         if let Some((key, version)) = lost {
             let what = format!("[held] {} has lost {key:?} of version {version}", name(node));
-            self.breaks(what);
+            self.breaks_about(&key.clone(), what);
         }
     }
 }

@@ -73,6 +73,7 @@ impl World {
                     }
                     match process.local.submit(id, request) {
                         Some(reply) => {
+                            self.count_refusal(&reply);
                             self.machines[node].applying.remove(&id);
                             process.node.handle(Event::Store { id, reply }, now);
                         }
@@ -152,6 +153,7 @@ impl World {
             if self.machines[node].life != life {
                 return; // it has ended over one of the replies before
             }
+            self.count_refusal(&reply);
             self.applied(node, id, &reply);
             self.report(node, Event::Store { id, reply });
         }
@@ -168,8 +170,8 @@ impl World {
         let before = machine.answered_for.get(&key).copied();
         if held < before || held.is_none() {
             let node = name(node);
-            return self
-                .breaks(format!("[held] {node} held {before:?} of {key:?} and now {held:?}"));
+            let what = format!("[held] {node} held {before:?} of {key:?} and now {held:?}");
+            return self.breaks_about(&key, what);
         }
         if let Some(held) = held {
             machine.answered_for.insert(key, held);

@@ -48,7 +48,8 @@ impl World {
         };
         if !there.damaged && there.answered_for.get(key).is_none_or(|held| *held < owed) {
             let node = name(node);
-            self.breaks(format!("[hints] {node} gives up {key} {owed}, which it owes to {target}"));
+            let what = format!("[hints] {node} gives up {key} {owed}, which it owes to {target}");
+            self.breaks_about(key, what);
         }
     }
 
@@ -65,20 +66,47 @@ impl World {
         if let Some(((target, key), owed)) = missing.first_key_value() {
             let node = name(node);
             let what = format!("[hints] {node} has lost the hint {key} {owed} for {target}");
-            self.breaks(what);
+            self.breaks_about(&key.clone(), what);
         }
     }
 
     /// What damage has taken from a node that has just started must have been noticed.
     pub(super) fn check_noticed(&mut self, node: usize, noticed: bool) {
         let machine = &mut self.machines[node];
-        let at_risk = std::mem::take(&mut machine.at_risk);
-        let Some(process) = machine.process.as_ref().filter(|_| !noticed) else { return };
-        let held = |key: &Key| process.local.store.get(key).map(|record| record.version);
-        if let Some((key, version)) = at_risk.iter().find(|(key, it)| held(key) < Some(**it)) {
-            let node = name(node);
-            let what = format!("[damage] {node} lost {key} {version} and did not notice");
-            self.breaks(what);
+        let mut lost = std::mem::take(&mut machine.at_risk);
+        let mut hints = std::mem::take(&mut machine.owes_at_risk);
+        let Some(process) = &machine.process else { return };
+        lost.retain(|key, it| {
+            process.local.store.get(key).is_none_or(|record| record.version < *it)
+        });
+        for hint in process.node.hints().iter() {
+            hints.retain(|(target, key), owed| {
+                (*target, key) != (hint.target, &hint.key) || *owed > hint.record.version
+            });
+        }
+        if !noticed {
+            let record = lost.first_key_value().map(|(key, version)| (key, version, None));
+            let hint = hints.first_key_value();
+            let hint = hint.map(|((target, key), version)| (key, version, Some(target)));
+            if let Some((key, version, target)) = record.or(hint) {
+                let hint = target.map_or(String::new(), |it| format!("the hint for {it} of "));
+                let node = name(node);
+                let what = format!("[damage] {node} lost {hint}{key} {version} and did not notice");
+                self.breaks_about(&key.clone(), what);
+            }
+        }
+        let machine = &mut self.machines[node];
+        machine.lost.append(&mut lost);
+    }
+
+    /// Counts what damage took from nodes that hold it again.
+    pub(crate) fn count_healed(&mut self) {
+        for machine in &mut self.machines {
+            let Some(process) = &machine.process else { continue };
+            let lost = std::mem::take(&mut machine.lost);
+            let held = |key: &Key| process.local.store.get(key).map(|record| record.version);
+            let healed = lost.iter().filter(|(key, version)| held(key) >= Some(**version)).count();
+            self.coverage.add("state: damage in a log healed by peers", healed as u64);
         }
     }
 

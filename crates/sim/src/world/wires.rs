@@ -12,7 +12,14 @@ use crate::{
 };
 
 impl World {
-    pub(super) fn arrive(&mut self, number: u64, way: Way, frame: Bytes, corrupted: bool) {
+    pub(super) fn arrive(
+        &mut self,
+        number: u64,
+        way: Way,
+        frame: Bytes,
+        corrupted: bool,
+        replayed: bool,
+    ) {
         let Some(connection) = self.network.connection(number).cloned() else { return };
         let (from, to) = match way {
             Way::ToAcceptor => (connection.dialer, connection.acceptor),
@@ -47,6 +54,9 @@ impl World {
         };
         self.trace.note(&[self.now_us, 6, from as u64, to as u64, body.len() as u64]);
         self.remark(|| format!("{} → {} {}", name(from), name(to), describe_message(&message)));
+        if replayed {
+            self.coverage.count("fault: message replayed after a minute");
+        }
         self.count_message(&message);
         let is_request = matches!(message, Message::Request { .. });
         // What is not what it should be on this side of a connection is dropped, as a server does.
@@ -126,7 +136,11 @@ impl World {
         if passages[1].is_some() {
             self.coverage.count("fault: message doubled");
         }
-        for passage in passages.into_iter().flatten() {
+        if let Some(passage) = passages[2] {
+            self.remark(|| format!("comes again at {} s", passage.arrives_us / 1_000_000));
+        }
+        for (copy, passage) in passages.into_iter().enumerate() {
+            let Some(passage) = passage else { continue };
             let mut frame = frame.clone();
             if let Some(bit) = passage.flipped_bit {
                 self.coverage.count("fault: message corrupted");
@@ -135,10 +149,11 @@ impl World {
                 bytes[bit / 8] ^= 1 << (bit % 8);
                 frame = Bytes::from(bytes);
             }
-            let corrupted = passage.flipped_bit.is_some();
+            let (corrupted, replayed) = (passage.flipped_bit.is_some(), copy == 2);
             let slowness = self.slowness_at_the_end(number, way);
             let at_us = passage.arrives_us + 200 * u64::from(slowness - 1);
-            self.plan(at_us, Happening::Arrive { connection: number, way, frame, corrupted });
+            let connection = number;
+            self.plan(at_us, Happening::Arrive { connection, way, frame, corrupted, replayed });
         }
     }
 
