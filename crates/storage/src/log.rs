@@ -123,13 +123,13 @@ pub struct Log {
     pub(crate) segments: Arc<Segments>,
     /// Held by whoever gives up segments.
     pub(crate) release: Mutex<Release>,
-    manual: Option<Mutex<Manual>>,
+    /// Held for a turn, by whoever takes one.
+    writer: Arc<Mutex<Writer>>,
+    /// Whether a write counts before it is synced.
+    is_unsynced: bool,
+    /// Of the log's own threads; there are none if it is driven by hand.
+    clock: Option<Clock>,
     threads: Vec<JoinHandle<()>>,
-}
-
-struct Manual {
-    writer: Writer,
-    now: Duration,
 }
 
 impl Log {
@@ -288,14 +288,13 @@ impl Log {
             space,
             segments,
             release: Mutex::new(release),
-            manual: None,
+            writer: Arc::new(Mutex::new(writer)),
+            is_unsynced: options.sync != SyncPolicy::Always,
+            clock: None,
             threads: Vec::new(),
         };
-        match options.drive {
-            Drive::Manual => log.manual = Some(Mutex::new(Manual { writer, now: Duration::ZERO })),
-            Drive::Threads => {
-                log.start_threads(writer).map_err(OpenError::io("start threads for", dir))?
-            }
+        if options.drive == Drive::Threads {
+            log.start_threads().map_err(OpenError::io("start threads for", dir))?;
         }
         Ok((log, recovered.report))
     }
@@ -308,10 +307,7 @@ impl Log {
     /// # Panics
     /// If `kind` is 0.
     pub fn submit(&self, kind: u8, payload: &[u8]) -> Result<Ticket, LogError> {
-        if payload.len() as u64 > self.shared.max_payload_bytes() {
-            let limit_bytes = self.shared.max_payload_bytes();
-            return Err(LogError::TooLarge { bytes: payload.len() as u64, limit_bytes });
-        }
+        self.check_size(payload)?;
         self.submit_with(kind, 0, |buf| buf.extend_from_slice(payload))
     }
 
@@ -331,7 +327,7 @@ impl Log {
         tag: u64,
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Ticket, LogError> {
-        self.shared.submit(kind, tag, encode)
+        self.shared.submit(kind, tag, true, encode)
     }
 
     /// Waits for the outcome of a submission: its sequence number, or why it failed.
@@ -339,7 +335,7 @@ impl Log {
     /// # Errors
     /// [`LogError::NoSpace`], [`LogError::Exhausted`], [`LogError::Poisoned`].
     pub fn wait(&self, ticket: Ticket) -> Result<u64, LogError> {
-        if self.manual.is_some() {
+        if self.clock.is_none() {
             return self.turn_until(|| self.shared.outcome(ticket));
         }
         self.shared.wait(ticket)
@@ -347,14 +343,42 @@ impl Log {
 
     /// Submits one frame and waits for the outcome.
     ///
+    /// If that need not be synced and nobody is writing, it is written on the caller's thread, which costs less than
+    /// waking another one; so news of it, and of what others have submitted, may come there.
+    ///
     /// # Errors
     /// As for [`Self::submit`] and [`Self::wait`].
     ///
     /// # Panics
     /// If `kind` is 0.
     pub fn append(&self, kind: u8, payload: &[u8]) -> Result<u64, LogError> {
+        if self.is_unsynced
+            && let Some(clock) = &self.clock
+            && let Ok(mut writer) = self.writer.try_lock()
+        {
+            self.check_size(payload)?;
+            let encode = |buf: &mut Vec<u8>| buf.extend_from_slice(payload);
+            let ticket = self.shared.submit(kind, 0, false, encode)?;
+            let was_due = writer.deadline().is_some();
+            let turn = writer.turn(clock.now());
+            drop(writer);
+            if !was_due && turn.deadline.is_some() {
+                // The writer's thread sleeps, and does not know yet that there is something to sync.
+                self.shared.nudge();
+            }
+            return self
+                .shared
+                .outcome(ticket)
+                .expect("a turn settles everything that was submitted");
+        }
         let ticket = self.submit(kind, payload)?;
         self.wait(ticket)
+    }
+
+    /// Refuses what is too large before it is copied.
+    fn check_size(&self, payload: &[u8]) -> Result<(), LogError> {
+        let (bytes, limit_bytes) = (payload.len() as u64, self.max_payload_bytes());
+        if bytes > limit_bytes { Err(LogError::TooLarge { bytes, limit_bytes }) } else { Ok(()) }
     }
 
     /// Syncs everything written so far, whatever the policy.
@@ -363,7 +387,7 @@ impl Log {
     /// [`LogError::Poisoned`].
     pub fn sync(&self) -> Result<(), LogError> {
         let wanted = self.shared.request_sync();
-        if self.manual.is_some() {
+        if self.clock.is_none() {
             return self.turn_until(|| self.shared.sync_outcome(wanted));
         }
         self.shared.wait_for_sync(wanted)
@@ -389,11 +413,11 @@ impl Log {
     /// # Panics
     /// If the log has threads of its own.
     pub fn turn(&self, now: Duration) -> Option<Duration> {
-        let mut manual = self.lock_manual();
-        manual.now = manual.now.max(now);
-        let now = manual.now;
-        let turn = manual.writer.turn(now);
-        manual.writer.prepare();
+        assert!(self.clock.is_none(), "a log with threads of its own is not turned by hand");
+        let mut writer = self.lock_writer();
+        let now = writer.now.max(now);
+        let turn = writer.turn(now);
+        writer.prepare();
         turn.deadline
     }
 
@@ -470,22 +494,24 @@ impl Log {
         }
     }
 
-    fn lock_manual(&self) -> MutexGuard<'_, Manual> {
-        let manual =
-            self.manual.as_ref().expect("a log with threads of its own is not turned by hand");
-        manual.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start_threads(&mut self, mut writer: Writer) -> std::io::Result<()> {
+    fn start_threads(&mut self) -> std::io::Result<()> {
         let (space, shared) = (self.space.clone(), self.shared.clone());
         let preparer = std::thread::Builder::new().name("log-prepare".into());
         self.threads.push(preparer.spawn(move || space.run_background(|| shared.nudge()))?);
-        let shared = self.shared.clone();
+        let (shared, writer) = (self.shared.clone(), self.writer.clone());
+        let clock = *self.clock.insert(Clock::start());
         let thread = std::thread::Builder::new().name("log-write".into());
         self.threads.push(thread.spawn(move || {
-            let clock = Clock::start();
             loop {
-                let Turn { deadline, finished } = writer.turn(clock.now());
+                let Turn { deadline, finished } = match writer.lock() {
+                    Ok(mut writer) => writer.turn(clock.now()),
+                    // Somebody's turn ended in a panic, and everybody has been told.
+                    Err(_) => return,
+                };
                 if finished {
                     return;
                 }
@@ -500,10 +526,10 @@ impl Drop for Log {
     /// Writes and syncs what is queued, and ends the threads.
     fn drop(&mut self) {
         self.shared.close();
-        if self.manual.is_some() {
-            let mut manual = self.lock_manual();
-            let now = manual.now;
-            manual.writer.turn(now);
+        if self.clock.is_none() {
+            let mut writer = self.lock_writer();
+            let now = writer.now;
+            writer.turn(now);
         }
         // The preparer last: the writer may yet need room.
         while let Some(thread) = self.threads.pop() {
@@ -517,6 +543,7 @@ impl Drop for Log {
 }
 
 /// The time that decides when an interval is over.
+#[derive(Clone, Copy)]
 struct Clock(std::time::Instant);
 
 impl Clock {

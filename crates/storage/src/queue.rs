@@ -153,6 +153,8 @@ struct Outcomes {
     counters: Counters,
     syncs_done: u64,
     poison: Option<Arc<io::Error>>,
+    /// Whether no more turns are taken, so that nothing is settled any more.
+    ended: bool,
     waiters: usize,
 }
 
@@ -186,6 +188,7 @@ impl Shared {
             counters: Counters { last_seq, durable_seq: last_seq, ..Counters::default() },
             syncs_done: 0,
             poison: None,
+            ended: false,
             waiters: 0,
         };
         Self {
@@ -198,11 +201,13 @@ impl Shared {
         }
     }
 
-    /// Queues one frame whose payload `encode` appends to the buffer that it is given.
+    /// Queues one frame whose payload `encode` appends to the buffer that it is given, and wakes the writer unless
+    /// somebody else takes its turn.
     pub(crate) fn submit(
         &self,
         kind: u8,
         tag: u64,
+        wakes: bool,
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Ticket, LogError> {
         assert!(kind > 0, "kind 0 marks what was never written");
@@ -246,7 +251,7 @@ impl Shared {
         let ticket = Ticket(queue.next_ticket);
         queue.next_ticket += 1;
         // Notifying costs a system call, and mostly the writer is busy and looks by itself.
-        if std::mem::take(&mut queue.writer_waits) {
+        if wakes && std::mem::take(&mut queue.writer_waits) {
             drop(guard);
             self.work.notify_one();
         }
@@ -320,6 +325,12 @@ impl Shared {
         outcomes.poison = Some(cause.clone());
         drop(outcomes);
         self.settled.notify_all();
+    }
+
+    /// Refuses all further submissions, and lets nobody wait for those that were made.
+    pub(crate) fn end(&self, cause: &Arc<io::Error>) {
+        self.lock_outcomes().ended = true;
+        self.poison(cause);
     }
 
     /// Publishes what became of runs of tickets, some of which may have none.
@@ -412,7 +423,8 @@ impl Outcomes {
 
     fn of(&self, Ticket(number): Ticket) -> Option<Result<u64, LogError>> {
         if number > self.through {
-            return None;
+            let cause = self.poison.as_ref().filter(|_| self.ended)?;
+            return Some(Err(LogError::Poisoned { cause: cause.clone() }));
         }
         // Nobody knows any more. Saying that it failed is safe: a failed submission may be in the log all the same.
         if number <= self.forgotten_through {

@@ -59,6 +59,7 @@ impl Writer {
     /// Does everything that can be done now.
     pub(crate) fn turn(&mut self, now: Duration) -> Turn {
         self.now = now;
+        let _told = PanicIsTold(self.shared.clone());
         let mut batch = std::mem::take(&mut self.batch);
         self.shared.take(&mut batch);
         if let Some(error) = self.space.take_failure() {
@@ -112,7 +113,8 @@ impl Writer {
         }
     }
 
-    fn deadline(&self) -> Option<Duration> {
+    /// When to turn again even if nothing is submitted.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         match self.policy {
             SyncPolicy::Interval(interval) if self.poison.is_none() => {
                 self.unsynced_since.map(|since| since.saturating_add(interval))
@@ -292,6 +294,17 @@ impl Writer {
         self.synced_through = self.next_seq - 1;
         self.unsynced_since = None;
         Ok(())
+    }
+}
+
+/// Lets nobody wait for a turn that ended in a panic.
+struct PanicIsTold(Arc<Shared>);
+
+impl Drop for PanicIsTold {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.end(&Arc::new(io::Error::other("the log or its listener panicked")));
+        }
     }
 }
 

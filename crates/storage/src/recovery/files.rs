@@ -201,8 +201,8 @@ impl Found {
         let file = fs.open(&path).map_err(OpenError::io("open", &path))?;
         let size = file.size().map_err(OpenError::io("read", &path))?;
         let mut sector = [0; 512];
-        // A device that does not give it may have lost it.
-        let header = match file.read_at(&mut sector, 0) {
+        // A device that does not give it, asked twice, may have lost it.
+        let header = match file.read_at(&mut sector, 0).or_else(|_| file.read_at(&mut sector, 0)) {
             Ok(len) => SegmentHeader::decode(&sector[..len], number),
             Err(_) => Err(BadHeader::Damaged),
         };

@@ -237,3 +237,22 @@ fn an_unreadable_end_is_an_error_and_not_cut() {
     }
     assert!(errors > 3);
 }
+
+#[test]
+fn a_read_that_fails_once_at_opening_is_no_damage() {
+    let fs = FaultFs::new();
+    append(&open(&fs, &tiny()).log, 1..=60);
+    for at in 0.. {
+        let fs = fs.fork();
+        let first = fs.operations();
+        fs.set_fault(Some(Fault { at: first + at, kind: FaultKind::Io, sticky: false, seed: at }));
+        let opened = try_open(&fs, &tiny());
+        if let Ok(opened) = &opened {
+            assert_eq!(opened.found.damages, [], "operation {at}");
+            assert_eq!(opened.found.last_seq, 60, "operation {at}");
+        }
+        if fs.operations() <= first + at {
+            break;
+        }
+    }
+}

@@ -1,11 +1,11 @@
 //! The log with its own threads, on real files.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use quorate_storage::{Log, LogOptions, RealFs, SyncPolicy};
+use quorate_storage::{Log, LogOptions, Progress, RealFs, SyncPolicy};
 
 fn options(sync: SyncPolicy) -> LogOptions {
     LogOptions {
@@ -103,4 +103,43 @@ fn an_idle_interval_is_synced_all_the_same() {
     let (log, _) = Log::open(Arc::new(RealFs), dir.path(), &options(sync), |_| {}, |_| {}).unwrap();
     let seq = log.append(1, b"then nothing").unwrap();
     log.wait_for(seq).unwrap();
+}
+
+#[test]
+fn an_append_that_is_not_synced_is_written_on_the_callers_thread_and_synced_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let news = heard.clone();
+    let on_progress = move |_: Progress<'_>| news.lock().unwrap().push(std::thread::current().id());
+    let interval = options(SyncPolicy::Interval(Duration::from_millis(2)));
+    let (log, _) = Log::open(Arc::new(RealFs), dir.path(), &interval, on_progress, |_| {}).unwrap();
+    let mut appended = 0;
+    // The first ones may meet the writer's own thread at its turn.
+    while heard.lock().unwrap().last() != Some(&std::thread::current().id()) {
+        appended += 1;
+        assert_eq!(log.append(1, b"here").unwrap(), appended);
+        assert!(appended < 100_000, "never on this thread");
+    }
+    // Nobody asks for it, and nothing more comes.
+    log.wait_for(appended).unwrap();
+    assert_eq!(log.append(1, b"and again").unwrap(), appended + 1);
+    log.wait_for(appended + 1).unwrap();
+}
+
+#[test]
+fn a_listener_that_panics_ends_the_log_and_leaves_nobody_waiting() {
+    for sync in [SyncPolicy::Always, SyncPolicy::Os] {
+        let dir = tempfile::tempdir().unwrap();
+        let on_progress = |progress: Progress<'_>| assert!(progress.first_ticket < 3, "enough");
+        let (log, _) =
+            Log::open(Arc::new(RealFs), dir.path(), &options(sync), on_progress, |_| {}).unwrap();
+        let outcomes: Vec<_> = (1..=6)
+            .map(|_| {
+                let append = std::panic::AssertUnwindSafe(|| log.append(1, b"x").is_ok());
+                std::panic::catch_unwind(append).unwrap_or(false)
+            })
+            .collect();
+        assert_eq!(outcomes[..2], [true; 2], "{sync:?}");
+        assert!(!outcomes[5], "{sync:?}: {outcomes:?}");
+    }
 }
