@@ -76,8 +76,9 @@ impl Ours {
         let sleeper = Arc::new(Sleeper::default());
         let (news, wake) = (settled.clone(), sleeper.clone());
         let on_progress = move |progress: quorate_storage::Progress<'_>| {
+            let last = *progress.tickets().end();
             progress.outcome.expect("append");
-            news.store(*progress.tickets().end(), Ordering::Release);
+            news.store(last, Ordering::Release);
             if let Some(thread) = &*wake.thread.lock().expect("no panic under the lock") {
                 thread.unpark();
             }
@@ -304,10 +305,10 @@ fn raft_engine_blocking(engine: &RaftEngine, writers: usize, sync: bool) -> f64 
 }
 
 fn okaywal_config(dir: &Path) -> okaywal::Configuration {
-    // As the log beside it: segments of 64 MiB, and nothing else to do meanwhile.
+    // As the log beside it: segments of 32 MiB, and nothing else to do meanwhile.
     okaywal::Configuration::default_for(dir)
-        .preallocate_bytes(64 << 20)
-        .checkpoint_after_bytes(60 << 20)
+        .preallocate_bytes(32 << 20)
+        .checkpoint_after_bytes(30 << 20)
 }
 
 fn open_okaywal() -> (TempDir, WriteAheadLog) {
