@@ -2,6 +2,8 @@
 //! bincode. Integers are little-endian and of fixed width, so that every field of a given key and
 //! value length has a fixed place.
 
+mod counted;
+
 use bincode::{
     BorrowDecode, Encode,
     config::{Configuration, Fixint, Limit, LittleEndian},
@@ -10,6 +12,7 @@ use bincode::{
 };
 use bytes::Bytes;
 
+use self::counted::Counted;
 use crate::{
     Hint, HintKind, Key, MAX_KEY_BYTES, MAX_VALUE_BYTES, NodeId, Record, RecordView, Timestamp,
     Version, Writer,
@@ -42,25 +45,28 @@ pub enum DecodeError {
     BadField(String),
 }
 
+type NodeForm<'a> = Counted<'a, 1>;
+
 #[derive(Encode, BorrowDecode)]
 struct VersionForm<'a> {
     timestamp: u64,
     incarnation: u64,
-    node: &'a [u8],
+    node: NodeForm<'a>,
 }
 
 #[derive(Encode, BorrowDecode)]
 struct RecordForm<'a> {
     version: VersionForm<'a>,
-    key: &'a [u8],
-    value: Option<&'a [u8]>,
+    key: Counted<'a, 2>,
+    expires_ms: Option<u64>,
+    value: Option<Counted<'a, 4>>,
 }
 
 #[derive(Encode, BorrowDecode)]
 struct HintForm<'a> {
     added_ms: u64,
     owed: bool,
-    target: &'a [u8],
+    target: NodeForm<'a>,
     record: RecordForm<'a>,
 }
 
@@ -104,7 +110,7 @@ pub fn encode_hint(hint: &Hint, out: &mut Vec<u8>) {
     let form = HintForm {
         added_ms: hint.added_ms,
         owed: hint.kind == HintKind::Owed,
-        target: hint.target.as_ref(),
+        target: Counted(hint.target.as_ref()),
         record: RecordForm::of(&hint.key, &hint.record),
     };
     encode(&form, out);
@@ -127,7 +133,7 @@ impl<'a> VersionForm<'a> {
         Self {
             timestamp: timestamp.bits(),
             incarnation: writer.incarnation,
-            node: writer.node.as_ref(),
+            node: Counted(writer.node.as_ref()),
         }
     }
 
@@ -141,34 +147,38 @@ impl<'a> VersionForm<'a> {
 
 impl<'a> RecordForm<'a> {
     fn of(key: &'a Key, record: &'a Record) -> Self {
-        let version = VersionForm::of(&record.version);
-        Self { version, key: key.as_bytes(), value: record.value.as_deref() }
+        Self {
+            version: VersionForm::of(&record.version),
+            key: Counted(key.as_bytes()),
+            expires_ms: record.expires_ms,
+            value: record.value.as_deref().map(Counted),
+        }
     }
 
     fn into_view(self) -> Result<RecordView<'a>, DecodeError> {
-        let bad_field = |text| Err(DecodeError::BadField(text));
-        let (key_bytes, value_bytes) = (self.key.len(), self.value.map_or(0, <[u8]>::len));
+        let Self { version, key: Counted(key), expires_ms, value } = self;
+        let value = value.map(|Counted(value)| value);
+        let (key_bytes, value_bytes) = (key.len(), value.map_or(0, <[u8]>::len));
         if key_bytes == 0 || key_bytes > MAX_KEY_BYTES {
-            return bad_field(format!("a key of {key_bytes} bytes"));
+            return Err(DecodeError::BadField(format!("a key of {key_bytes} bytes")));
         }
         if value_bytes > MAX_VALUE_BYTES {
-            return bad_field(format!("a value of {value_bytes} bytes"));
+            return Err(DecodeError::BadField(format!("a value of {value_bytes} bytes")));
         }
-        let version = self.version.into_version()?;
-        Ok(RecordView { key: self.key, version, value: self.value })
+        Ok(RecordView { key, version: version.into_version()?, expires_ms, value })
     }
 
     /// `bytes` are the ones that this form borrows from.
     fn into_record(self, bytes: &Bytes) -> Result<(Key, Record), DecodeError> {
-        let RecordView { key, version, value } = self.into_view()?;
+        let RecordView { key, version, expires_ms, value } = self.into_view()?;
         let key = Key::new(bytes.slice_ref(key))
             .map_err(|error| DecodeError::BadField(error.to_string()))?;
         let value = value.map(|value| bytes.slice_ref(value));
-        Ok((key, Record { version, value }))
+        Ok((key, Record { version, expires_ms, value }))
     }
 }
 
-fn node_id(bytes: &[u8]) -> Result<NodeId, DecodeError> {
+fn node_id(Counted(bytes): NodeForm<'_>) -> Result<NodeId, DecodeError> {
     NodeId::from_bytes(bytes)
         .ok_or_else(|| DecodeError::BadField(format!("{} is no node id", bytes.escape_ascii())))
 }
@@ -218,20 +228,25 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    const VERSION: &str = "0300b7a4c2f39101aa210c5f0000000002000000000000006e31";
+    const VERSION: &str = "0300b7a4c2f39101aa210c5f00000000026e31";
 
     #[test]
     fn the_bytes_of_a_record_are_frozen() {
         let Hint { key, mut record, .. } = hint();
         let mut bytes = Vec::new();
         encode_record(&key, &record, &mut bytes);
-        let golden = format!("{VERSION}0300000000000000636174{}", "0104000000000000006d656f77");
-        assert_eq!(hex(&bytes), golden);
+        assert_eq!(hex(&bytes), format!("{VERSION}0300636174{}{}", "00", "01040000006d656f77"));
 
-        record.value = None;
+        record.expires_ms = Some(0x0506_0708);
         bytes.clear();
         encode_record(&key, &record, &mut bytes);
-        assert_eq!(hex(&bytes), format!("{VERSION}030000000000000063617400"));
+        let expires = "010807060500000000";
+        assert_eq!(hex(&bytes), format!("{VERSION}0300636174{expires}01040000006d656f77"));
+
+        record = Record::tombstone(record.version);
+        bytes.clear();
+        encode_record(&key, &record, &mut bytes);
+        assert_eq!(hex(&bytes), format!("{VERSION}0300636174{}{}", "00", "00"));
 
         bytes.clear();
         encode_version(&record.version, &mut bytes);
@@ -243,8 +258,8 @@ mod tests {
     fn the_bytes_of_a_hint_are_frozen() {
         let mut bytes = Vec::new();
         encode_hint(&hint(), &mut bytes);
-        let head = "04030201000000000102000000000000006e32";
-        let record = format!("{VERSION}03000000000000006361740104000000000000006d656f77");
+        let head = "040302010000000001026e32";
+        let record = format!("{VERSION}03006361740001040000006d656f77");
         assert_eq!(hex(&bytes), format!("{head}{record}"));
         assert_eq!(decode_hint(&bytes.into()), Ok(hint()));
     }
@@ -266,21 +281,40 @@ mod tests {
         let Hint { key, record, .. } = hint();
         let mut bytes = Vec::new();
         encode_record(&key, &record, &mut bytes);
-        for length_at in [16, 26, 38] {
+        for (count_at, count_bytes) in [(16, 1), (19, 2), (26, 4)] {
             let mut garbage = bytes.clone();
-            garbage[length_at..length_at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+            garbage[count_at..count_at + count_bytes].fill(0xff);
             assert!(decode_record(&garbage.into()).is_err());
+        }
+    }
+
+    #[test]
+    fn what_breaks_a_limit_is_refused() {
+        let Hint { key, record, .. } = hint();
+        let form = |key, value| RecordForm {
+            version: VersionForm::of(&record.version),
+            key: Counted(key),
+            expires_ms: None,
+            value: Some(Counted(value)),
+        };
+        let (long_key, long_value) = (vec![0; MAX_KEY_BYTES + 1], vec![0; MAX_VALUE_BYTES + 1]);
+        for (key, value) in [(&b""[..], &b""[..]), (&long_key, b""), (key.as_bytes(), &long_value)]
+        {
+            let mut bytes = Vec::new();
+            encode(&form(key, value), &mut bytes);
+            let refused = decode_record_view(&bytes).unwrap_err();
+            assert!(matches!(refused, DecodeError::BadField(_)), "{refused}");
         }
     }
 
     fn records() -> impl Strategy<Value = (Key, Record)> {
         let key = prop::collection::vec(any::<u8>(), 1..=64);
         let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..300));
-        (key, "[A-Za-z0-9._-]{1,32}", any::<(u64, u64)>(), value).prop_map(
-            |(key, node, (timestamp, incarnation), value)| {
+        (key, "[A-Za-z0-9._-]{1,32}", any::<(u64, u64, Option<u64>)>(), value).prop_map(
+            |(key, node, (timestamp, incarnation, expires_ms), value)| {
                 let writer = Writer { node: NodeId::new(&node).expect("a good id"), incarnation };
                 let version = Version { timestamp: Timestamp::from_bits(timestamp), writer };
-                let record = Record { version, value: value.map(Bytes::from) };
+                let record = Record { version, expires_ms, value: value.map(Bytes::from) };
                 (Key::new(key).expect("a good key"), record)
             },
         )
@@ -293,6 +327,7 @@ mod tests {
             encode_record(&key, &record, &mut bytes);
             let view = decode_record_view(&bytes).expect("just encoded");
             prop_assert_eq!((view.key, view.value), (key.as_bytes(), record.value.as_deref()));
+            prop_assert_eq!(view.expires_ms, record.expires_ms);
             prop_assert_eq!(view.stamp(), record.stamp());
             prop_assert_eq!(decode_record(&bytes.into()), Ok((key, record)));
         }

@@ -8,19 +8,22 @@ use crate::Version;
 /// Most bytes a value may have, whatever a node is configured to take.
 pub const MAX_VALUE_BYTES: usize = 8 * 1024 * 1024;
 
-/// The content hash of a tombstone.
+/// The content hash of a tombstone that never expires.
 const TOMBSTONE_HASH: u64 = 0;
 
 /// One version of a key: a value, or a tombstone (a stored delete).
 ///
 /// The records of a key are totally ordered: by version, then by the hash of the content, then by
-/// the content itself. The two last only decide between records that carry the same version, which
+/// the content itself, which is the value and the time of expiry. The two last only decide between records that carry the same version, which
 /// no correct writer issues; they are there so that every set of records has one greatest element
 /// on every node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Where it stands among the records of its key.
     pub version: Version,
+    /// When it ends, in milliseconds since the Unix epoch; `None` for never. Kept and passed on,
+    /// but nothing is done about it yet.
+    pub expires_ms: Option<u64>,
     /// The value; `None` in a tombstone.
     pub value: Option<Bytes>,
 }
@@ -35,15 +38,15 @@ pub struct Stamp {
 }
 
 impl Record {
-    /// A value.
+    /// A value that never expires.
     pub fn live(version: Version, value: impl Into<Bytes>) -> Self {
-        Self { version, value: Some(value.into()) }
+        Self { version, expires_ms: None, value: Some(value.into()) }
     }
 
-    /// A stored delete.
+    /// A stored delete that never expires.
     #[must_use]
     pub fn tombstone(version: Version) -> Self {
-        Self { version, value: None }
+        Self { version, expires_ms: None, value: None }
     }
 
     /// Whether this is a stored delete.
@@ -58,10 +61,11 @@ impl Record {
         self.max(other)
     }
 
-    /// xxh3-64 of the value; 0 for a tombstone.
+    /// xxh3-64 of the value, or 0 for a tombstone; with a time of expiry, xxh3-64 of that hash and
+    /// the time, both little-endian.
     #[must_use]
     pub fn content_hash(&self) -> u64 {
-        content_hash(self.value.as_deref())
+        content_hash(self.value.as_deref(), self.expires_ms)
     }
 
     /// This record without its bytes.
@@ -74,12 +78,17 @@ impl Record {
     /// receive buffer alive.
     #[must_use]
     pub fn detached(&self) -> Self {
-        Self { version: self.version, value: self.value.as_deref().map(Bytes::copy_from_slice) }
+        Self { value: self.value.as_deref().map(Bytes::copy_from_slice), ..*self }
     }
 }
 
-pub(crate) fn content_hash(value: Option<&[u8]>) -> u64 {
-    value.map_or(TOMBSTONE_HASH, XxHash3_64::oneshot)
+pub(crate) fn content_hash(value: Option<&[u8]>, expires_ms: Option<u64>) -> u64 {
+    let hash = value.map_or(TOMBSTONE_HASH, XxHash3_64::oneshot);
+    let Some(expires_ms) = expires_ms else { return hash };
+    let mut both = [0; 16];
+    both[..8].copy_from_slice(&hash.to_le_bytes());
+    both[8..].copy_from_slice(&expires_ms.to_le_bytes());
+    XxHash3_64::oneshot(&both)
 }
 
 impl Stamp {
@@ -105,6 +114,7 @@ impl Ord for Record {
             .cmp(&other.version)
             .then_with(|| self.content_hash().cmp(&other.content_hash()))
             .then_with(|| self.value.cmp(&other.value))
+            .then_with(|| self.expires_ms.cmp(&other.expires_ms))
     }
 }
 
@@ -146,6 +156,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tie_of_equal_values_is_decided_by_when_they_end() {
+        let ending = |expires_ms| Record { expires_ms, ..Record::live(version(1), "x") };
+        let records = [None, Some(0), Some(1), Some(u64::MAX)].map(ending);
+        for (place, a) in records.iter().enumerate() {
+            for b in &records[..place] {
+                assert_ne!(a.content_hash(), b.content_hash());
+                assert_eq!(a.clone().merge(b.clone()), b.clone().merge(a.clone()));
+            }
+        }
+    }
+
+    #[test]
     fn an_empty_value_is_no_tombstone() {
         let [live, dead] = [Record::live(version(1), ""), Record::tombstone(version(1))];
         assert_ne!(live.content_hash(), dead.content_hash());
@@ -158,19 +180,24 @@ mod tests {
         assert_eq!(record.content_hash(), CONTENT_GOLDEN);
         assert_eq!(record.stamp().digest_hash(7), DIGEST_GOLDEN);
         assert_eq!(Record::tombstone(version(1)).content_hash(), 0);
+        let expiring = Record { expires_ms: Some(9), ..record };
+        assert_eq!(expiring.content_hash(), EXPIRING_GOLDEN);
     }
     const CONTENT_GOLDEN: u64 = 505_842_157_505_281_907;
+    const EXPIRING_GOLDEN: u64 = 4_174_120_155_883_020_809;
     const DIGEST_GOLDEN: u64 = 14_681_475_826_373_145_333;
 
     /// Few versions and few values, so that every kind of tie comes up.
     fn records() -> impl Strategy<Value = Record> {
         let value = prop::option::of(prop::collection::vec(0u8..2, 0..3));
-        let parts = (0u64..3, prop::sample::select(vec!["a", "b"]), 0u64..2, value);
-        parts.prop_map(|(timestamp, node, incarnation, value)| Record {
+        let expires_ms = prop::option::of(0u64..2);
+        let parts = (0u64..3, prop::sample::select(vec!["a", "b"]), 0u64..2, expires_ms, value);
+        parts.prop_map(|(timestamp, node, incarnation, expires_ms, value)| Record {
             version: Version {
                 timestamp: Timestamp::from_bits(timestamp),
                 writer: Writer { node: NodeId::new(node).expect("a good id"), incarnation },
             },
+            expires_ms,
             value: value.map(Bytes::from),
         })
     }

@@ -7,6 +7,8 @@ pub struct RecordView<'a> {
     pub key: &'a [u8],
     /// Where it stands among the records of its key.
     pub version: Version,
+    /// When it ends, see [`Record::expires_ms`](crate::Record::expires_ms).
+    pub expires_ms: Option<u64>,
     /// The value; `None` in a tombstone.
     pub value: Option<&'a [u8]>,
 }
@@ -21,7 +23,7 @@ impl RecordView<'_> {
     /// The same as [`Record::content_hash`](crate::Record::content_hash); reads the whole value.
     #[must_use]
     pub fn content_hash(&self) -> u64 {
-        content_hash(self.value)
+        content_hash(self.value, self.expires_ms)
     }
 
     /// The record without its bytes; reads the whole value.

@@ -177,9 +177,9 @@ mod tests {
     #[test]
     fn the_format_is_frozen() {
         let bytes = Newest { number: 3, first_seq: 258 }.encode();
-        assert_eq!(bytes[..16], *b"QUORNEW\n\x01\0\0\0\0\0\0\0");
+        assert_eq!(bytes[..16], *b"QUORNEW\n\x02\0\0\0\0\0\0\0");
         assert_eq!(bytes[16..32], [3, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(bytes[32..], [155, 110, 138, 121]);
+        assert_eq!(bytes[32..], [179, 199, 148, 33]);
         assert_eq!(Newest::decode(&bytes), Some(Ok(Newest { number: 3, first_seq: 258 })));
     }
 }

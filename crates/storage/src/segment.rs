@@ -11,7 +11,7 @@ use crate::fs::File;
 pub(crate) const DATA_OFFSET: u64 = 512;
 
 /// The version of the format that this code reads and writes.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"QUORLOG\n";
 const HEADER_LEN: usize = 44;
@@ -268,18 +268,18 @@ mod tests {
     #[test]
     fn a_whole_header_of_another_version_says_which() {
         let mut bytes = HEADER.encode();
-        bytes[8] = 2;
+        bytes[8] = 3;
         let crc = checksum(0, &bytes[..CRC_OFFSET]);
         bytes[CRC_OFFSET..HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&bytes, 9), Err(BadHeader::Version(2)));
+        assert_eq!(SegmentHeader::decode(&bytes, 9), Err(BadHeader::Version(3)));
     }
 
     #[test]
     fn the_format_is_frozen() {
         let bytes = HEADER.encode();
-        assert_eq!(bytes[..16], *b"QUORLOG\n\x01\0\0\0\x01\0\0\0");
+        assert_eq!(bytes[..16], *b"QUORLOG\n\x02\0\0\0\x01\0\0\0");
         assert_eq!(bytes[16..32], [9, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(bytes[32..44], [0, 16, 0, 0, 0, 0, 0, 0, 131, 101, 240, 99]);
+        assert_eq!(bytes[32..44], [0, 16, 0, 0, 0, 0, 0, 0, 60, 109, 239, 170]);
         assert!(bytes[44..].iter().all(|byte| *byte == 0));
     }
 

@@ -98,6 +98,7 @@ struct VersionForm<'a> {
 #[derive(Encode, BorrowDecode)]
 struct FoundForm<'a> {
     version: VersionForm<'a>,
+    expires_ms: Option<u64>,
     value: Option<&'a [u8]>,
 }
 
@@ -112,7 +113,7 @@ struct ItemForm<'a> {
 /// allocated, when so many items cannot be there.
 mod least {
     pub(super) const VERSION: usize = 8 + 8 + 8;
-    pub(super) const RECORD: usize = 8 + VERSION + 8 + 1;
+    pub(super) const RECORD: usize = 8 + (8 + 8 + 1) + 2 + 1 + 1;
     pub(super) const OUTCOME: usize = 1;
     pub(super) const ITEM: usize = 8 + VERSION + 8;
     pub(super) const DIGEST: usize = 16;
@@ -238,6 +239,7 @@ fn encode_response(body: &Response, out: &mut Vec<u8>) {
         Response::Found(found) => {
             let form = found.as_ref().map(|record| FoundForm {
                 version: VersionForm::of(&record.version),
+                expires_ms: record.expires_ms,
                 value: record.value.as_deref(),
             });
             put(&form, out);
@@ -460,14 +462,14 @@ impl<'a> Input<'a> {
     }
 
     fn found(&mut self) -> Result<Option<Record>, DecodeError> {
-        let Some(FoundForm { version, value }) = self.take()? else { return Ok(None) };
+        let Some(FoundForm { version, expires_ms, value }) = self.take()? else { return Ok(None) };
         let value_bytes = value.map_or(0, <[u8]>::len);
         if value_bytes > MAX_VALUE_BYTES {
             let text = format!("a value of {value_bytes} bytes is longer than {MAX_VALUE_BYTES}");
             return Err(DecodeError::Malformed(text));
         }
         let value = value.map(|value| self.share(value));
-        Ok(Some(Record { version: version.into_version()?, value }))
+        Ok(Some(Record { version: version.into_version()?, expires_ms, value }))
     }
 
     fn outcome(&mut self) -> Result<PutOutcome, DecodeError> {

@@ -6,10 +6,10 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use quorate_record::NodeId;
 
 /// The version of the messages that this crate speaks.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// The versions of the messages that this crate understands.
-pub const SUPPORTED_PROTOCOLS: RangeInclusive<u16> = 1..=PROTOCOL_VERSION;
+pub const SUPPORTED_PROTOCOLS: RangeInclusive<u16> = PROTOCOL_VERSION..=PROTOCOL_VERSION;
 
 const NODE: HeaderName = HeaderName::from_static("quorate-node");
 const TO: HeaderName = HeaderName::from_static("quorate-to");
@@ -242,11 +242,11 @@ mod tests {
 
     #[test]
     fn nodes_that_agree_learn_of_each_other() {
-        let agreed = Accepted { node: id("n1"), incarnation: 0x5f0c_21aa, protocol: 1 };
+        let agreed = Accepted { node: id("n1"), incarnation: 0x5f0c_21aa, protocol: 2 };
         assert_eq!(check(&identity("n1").hello(id("n2"))), Ok(agreed));
         let answer = Hello::answer(agreed, &identity("n2"));
         let agreed = answer.check(&identity("n1"), |node| node == id("n2")).unwrap();
-        assert_eq!((agreed.node, agreed.protocol), (id("n2"), 1));
+        assert_eq!((agreed.node, agreed.protocol), (id("n2"), 2));
     }
 
     #[test]
@@ -260,10 +260,10 @@ mod tests {
                 "n1 has cluster fingerprint 0000000000000008, node n2 has 0000000000000007",
             ),
             (
-                Hello { protocols: 2..=3, ..hello.clone() },
-                "n1 speaks protocols 2 to 3, node n2 speaks 1 to 1",
+                Hello { protocols: 3..=4, ..hello.clone() },
+                "n1 speaks protocols 3 to 4, node n2 speaks 2 to 2",
             ),
-            (Hello { protocols: 0..=0, ..hello }, "n1 speaks protocols 0 to 0"),
+            (Hello { protocols: 1..=1, ..hello }, "n1 speaks protocols 1 to 1"),
         ] {
             let error = check(&bad).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");

@@ -102,7 +102,7 @@ impl RecordForm {
             return Err(Problem::bad("value", "a deleted record has no value"));
         }
         let value = (!deleted).then(|| Bytes::from(value));
-        Ok((key, Record { version, value }))
+        Ok((key, Record { version, expires_ms: None, value }))
     }
 
     fn version(&self) -> Result<Version, Problem> {

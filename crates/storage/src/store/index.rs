@@ -39,10 +39,7 @@ impl Held {
         let both = Bytes::from([key_bytes, value].concat());
         let key = Key::new(both.slice(..key_bytes.len())).expect("it was a key before");
         let value = self.record.value.is_some().then(|| both.slice(key_bytes.len()..));
-        (
-            key,
-            Self { record: Record { version: self.record.version, value }, content: self.content },
-        )
+        (key, Self { record: Record { value, ..self.record }, content: self.content })
     }
 
     /// The order of records, by the hashes that are there already.

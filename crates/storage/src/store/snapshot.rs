@@ -15,7 +15,7 @@ use crate::fs::{File, Fs, durable_replace};
 use crate::recovery::OpenError;
 
 const MAGIC: [u8; 8] = *b"QUORSNAP";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const HEADER_BYTES: usize = 40;
 const ENTRY_HEADER_BYTES: usize = 8;
 const END_BYTES: usize = 16;

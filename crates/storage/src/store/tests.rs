@@ -359,13 +359,13 @@ fn a_frame_of_an_unknown_kind_is_counted() {
 fn a_snapshot_of_another_version_is_refused() {
     let (fs, _) = with_two_snapshots();
     fs.tamper(&snapshots(&fs).pop().unwrap(), |bytes| {
-        bytes[8] = 2;
+        bytes[8] = 1;
         let crc = crate::frame::checksum(0, &bytes[..32]);
         bytes[32..36].copy_from_slice(&crc.to_le_bytes());
     })
     .unwrap();
     let error = Store::open(Arc::new(fs), DIR.as_ref(), &options(), Box::new(|| {})).err().unwrap();
-    assert!(matches!(error, OpenError::Version { found: 2, supported: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Version { found: 1, supported: 2, .. }), "{error}");
 }
 
 #[test]
@@ -396,7 +396,7 @@ fn the_bytes_of_a_snapshot_are_frozen() {
     store.reserve_clock(0, Timestamp::from_bits(0x0102)).unwrap();
     put(&store, 1, 7);
     let bytes = fs.contents(&store.snapshot().unwrap().path).unwrap();
-    assert_eq!(bytes[..16], *b"QUORSNAP\x01\0\0\0\0\0\0\0");
+    assert_eq!(bytes[..16], *b"QUORSNAP\x02\0\0\0\0\0\0\0");
     assert_eq!(bytes[16..32], [[1, 0, 0, 0, 0, 0, 0, 0], [2, 0, 0, 0, 0, 0, 0, 0]].concat());
     let mut entry = Vec::new();
     encode_record(&key(1), &record(7), &mut entry);

@@ -216,7 +216,7 @@ fn an_unknown_format_version_is_refused_with_both_versions() {
     let error =
         crate::scene::try_open(&fs, &small()).err().expect("the version is refused").to_string();
     assert!(error.ends_with(
-        "0000000000000001.qlog has format version 9, this program reads and writes version 1"
+        "0000000000000001.qlog has format version 9, this program reads and writes version 2"
     ));
 }
 

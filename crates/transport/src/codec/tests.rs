@@ -29,8 +29,8 @@ fn response(body: Response) -> Message {
 fn one_of_each() -> Vec<(Message, u8, String)> {
     const VERSION: &str = "0300b7a4c2f39101aa210c5f0000000002000000000000006e31";
     let live = || Record::live(version(), "meow");
-    let record = format!("{VERSION}03000000000000006361740104000000000000006d656f77");
-    let record = format!("3200000000000000{record}");
+    let record = "0300b7a4c2f39101aa210c5f00000000026e3103006361740001040000006d656f77";
+    let record = format!("2200000000000000{record}");
     let stamp = Stamp { version: version(), content: 5 };
     let merged = vec![
         PutOutcome::Stored,
@@ -80,12 +80,17 @@ fn one_of_each() -> Vec<(Message, u8, String)> {
         (
             response(Response::Found(Some(live()))),
             0x83,
-            format!("01{VERSION}0104000000000000006d656f77"),
+            format!("01{VERSION}000104000000000000006d656f77"),
+        ),
+        (
+            response(Response::Found(Some(Record { expires_ms: Some(8), ..live() }))),
+            0x83,
+            format!("01{VERSION}0108000000000000000104000000000000006d656f77"),
         ),
         (
             response(Response::Found(Some(Record::tombstone(version())))),
             0x83,
-            format!("01{VERSION}00"),
+            format!("01{VERSION}0000"),
         ),
         (response(Response::Found(None)), 0x83, "00".into()),
         (response(Response::Merged(merged)), 0x84, format!("03000000000000000001{VERSION}0201")),
@@ -262,8 +267,12 @@ fn keys() -> impl Strategy<Value = Key> {
 }
 
 fn records() -> impl Strategy<Value = Record> {
-    (versions(), prop::option::of(prop::collection::vec(any::<u8>(), 0..100)))
-        .prop_map(|(version, value)| Record { version, value: value.map(Bytes::from) })
+    (versions(), any::<Option<u64>>(), prop::option::of(prop::collection::vec(any::<u8>(), 0..100)))
+        .prop_map(|(version, expires_ms, value)| Record {
+            version,
+            expires_ms,
+            value: value.map(Bytes::from),
+        })
 }
 
 fn lists<T: Strategy>(items: T) -> impl Strategy<Value = Vec<T::Value>> {
@@ -275,7 +284,7 @@ fn spans() -> impl Strategy<Value = RangeInclusive<u64>> {
 }
 
 fn refusals() -> impl Strategy<Value = Refusal> {
-    (1u8..=9).prop_map(|code| refusal(code).expect("a known code"))
+    (1u8..=10).prop_map(|code| refusal(code).expect("a known code"))
 }
 
 fn outcomes() -> impl Strategy<Value = PutOutcome> {
@@ -354,7 +363,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_refused_or_are_the_one_form_of_a_message(
-        kind in prop::sample::select(vec![1u8, 2, 3, 4, 5, 6, 7, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0xff]),
+        kind in prop::sample::select(vec![1u8, 2, 3, 4, 5, 6, 7, 8, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0xff]),
         rest in prop::collection::vec(prop_oneof![3 => Just(0u8), 1 => any::<u8>()], 0..200),
     ) {
         let bytes = Bytes::from([vec![kind], rest].concat());

@@ -14,7 +14,7 @@ async fn both_sides_learn_who_the_other_is() {
     let dialled =
         dial(listener.addr, id("n2"), &identity("n1"), StreamOptions::default()).await.unwrap();
     let accepted = listener.stream().await;
-    let peer = |node| Accepted { node: id(node), incarnation: 0x5f0c_21aa, protocol: 1 };
+    let peer = |node| Accepted { node: id(node), incarnation: 0x5f0c_21aa, protocol: 2 };
     assert_eq!((dialled.peer(), accepted.peer()), (peer("n2"), peer("n1")));
 }
 
@@ -53,8 +53,8 @@ fn request(headers: &str) -> String {
 
 const UPGRADE: &str = "Connection: upgrade\r\nUpgrade: quorate/1\r\n";
 
-const PROTOCOL_2: &str = "Quorate-Node: n1\r\nQuorate-To: n2\r\nQuorate-Incarnation: 1\r\n\
-    Quorate-Cluster: 7\r\nQuorate-Protocol: 2-3\r\n";
+const PROTOCOL_3: &str = "Quorate-Node: n1\r\nQuorate-To: n2\r\nQuorate-Incarnation: 1\r\n\
+    Quorate-Cluster: 7\r\nQuorate-Protocol: 3-4\r\n";
 
 #[tokio::test]
 async fn requests_for_something_else_are_told_what_to_ask_for() {
@@ -62,7 +62,7 @@ async fn requests_for_something_else_are_told_what_to_ask_for() {
     for (headers, status) in [
         (String::new(), "426 Upgrade Required"),
         (UPGRADE.into(), "400 Bad Request"),
-        (format!("{UPGRADE}{PROTOCOL_2}"), "421 Misdirected Request"),
+        (format!("{UPGRADE}{PROTOCOL_3}"), "421 Misdirected Request"),
     ] {
         let (_, answer) = answer_to(&listener, &request(&headers)).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
@@ -73,10 +73,10 @@ async fn requests_for_something_else_are_told_what_to_ask_for() {
 #[tokio::test]
 async fn garbage_after_the_upgrade_ends_the_connection_with_a_reason() {
     let mut listener = Listener::of_n2(StreamOptions::default()).await;
-    let headers = format!("{UPGRADE}{}", PROTOCOL_2.replace("2-3", "1-3"));
+    let headers = format!("{UPGRADE}{}", PROTOCOL_3.replace("3-4", "1-4"));
     let (mut socket, answer) = answer_to(&listener, &request(&headers)).await;
     assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols"), "{answer}");
-    assert!(answer.to_lowercase().contains("quorate-protocol: 1-1"), "{answer}");
+    assert!(answer.to_lowercase().contains("quorate-protocol: 2-2"), "{answer}");
     socket.write_all(b"GET /health HTTP/1.1\r\n\r\n").await.unwrap();
     let end = soon(listener.stream().await.run(|messages| panic!("{messages:?}"))).await;
     assert!(matches!(end, StreamEnd::BadFrame(_)), "{end}");
