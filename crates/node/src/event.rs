@@ -133,17 +133,20 @@ pub enum StoreRequest {
         /// What to merge.
         record: Record,
     },
-    /// Look a key up. Ends in [`Response::Found`].
+    /// Look a key up. Ends in [`Response::Found`], or in [`Refusal::Damaged`] if there is or was a
+    /// record that cannot be read: it may be greater than what others hold, so it is not absent.
     Get {
         /// The key.
         key: Key,
     },
-    /// Summarise sets of token ranges. Ends in [`Response::Digests`].
+    /// Summarise sets of token ranges, without what is known to be damaged, so that peers send it
+    /// again. Ends in [`Response::Digests`].
     Digests {
         /// Each gets one digest; the ranges of a set are disjoint.
         sets: Vec<Vec<RangeInclusive<u64>>>,
     },
-    /// List token ranges, at most `limit` records. Ends in [`Response::Listed`].
+    /// List token ranges, at most `limit` records, without what is known to be damaged. Ends in
+    /// [`Response::Listed`].
     List {
         /// Disjoint and in order.
         ranges: Vec<RangeInclusive<u64>>,
@@ -151,7 +154,8 @@ pub enum StoreRequest {
         limit: usize,
     },
     /// Read the records with these tokens, in order, until `max_bytes` are reached; at least one
-    /// record if there is any. Ends in [`Response::Fetched`].
+    /// record if there is any. Ends in [`Response::Fetched`]; those that cannot be read are left
+    /// out, or if that leaves nothing, perhaps in [`Refusal::Damaged`].
     Fetch {
         /// The tokens.
         tokens: Vec<u64>,
@@ -177,6 +181,6 @@ pub enum StoreReply {
     Applied(PutOutcome),
     /// To [`StoreRequest::ReserveClock`] and [`StoreRequest::PersistHint`].
     Persisted(Result<(), Refusal>),
-    /// To the others: the same as to the peer request of that name.
+    /// To the others: the same as to the peer request of that name, or [`Response::Refused`].
     Read(Response),
 }

@@ -104,8 +104,8 @@ pub enum Response {
         /// Whether these are all; if not, the rest lies behind the last token.
         complete: bool,
     },
-    /// To [`Request::Fetch`]: the records of the first tokens, as many as fit in a batch; none only
-    /// if there are none.
+    /// To [`Request::Fetch`]: the records of the first tokens, as many as fit in a batch, without
+    /// those that are damaged; none only if there are none to be read.
     Fetched(Vec<(Key, Record)>),
     /// To any request: it was not done and will not be.
     Refused(Refusal),
@@ -155,7 +155,8 @@ pub enum Refusal {
     /// The request breaks a limit or contradicts itself.
     #[error("malformed request")]
     Malformed,
-    /// The records asked for cannot be read.
+    /// The node has, or had, what was asked for and cannot read it. It is not to be taken for
+    /// absent; another replica may have it.
     #[error("damaged here")]
     Damaged,
 }

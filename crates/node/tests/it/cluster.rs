@@ -314,6 +314,58 @@ fn a_read_mends_the_stale_replica_it_met() {
 }
 
 #[test]
+fn p7_what_is_damaged_here_is_read_from_another_replica() {
+    let mut world = World::new(3, without_anti_entropy());
+    written(world.put(id(1), "cat", "meow", quorum(true)));
+    world.run(Duration::from_millis(10));
+    world.damage(id(1), key("cat"));
+    for coordinator in 1..=3 {
+        let receipt = read(world.get(id(coordinator), "cat", quorum(false)));
+        assert_eq!(receipt.found.expect("two hold it").value.expect("a value"), "meow");
+        assert!(!receipt.from.contains(&id(1)), "{:?}", receipt.from);
+    }
+    let receipt = written(world.atomically(id(1), "cat", Operation::Put("purr".into())));
+    assert!(receipt.acks.len() >= 2);
+    assert_eq!(value(world.atomically(id(1), "cat", Operation::Get)), Some("purr".into()));
+}
+
+#[test]
+fn p7_what_too_few_can_read_is_damaged_and_not_absent() {
+    let mut world = World::new(3, without_anti_entropy());
+    written(world.put(id(1), "cat", "meow", quorum(true)));
+    world.run(Duration::from_millis(10));
+    world.damage(id(1), key("cat"));
+    world.damage(id(2), key("cat"));
+    for coordinator in 1..=3 {
+        let reply = world.get(id(coordinator), "cat", quorum(false));
+        let ClientReply::Read(Err(failure)) = reply else { panic!("{reply:?}") };
+        assert_eq!(failure.reason, Some(Refusal::Damaged));
+    }
+    assert!(matches!(
+        world.atomically(id(3), "cat", Operation::Put("purr".into())),
+        ClientReply::Written(Err(failure)) if failure.reason == Some(Refusal::Damaged)
+    ));
+    written(world.put(id(3), "cat", "purr", quorum(false)));
+    assert_eq!(value(world.get(id(1), "cat", quorum(false))), Some("purr".into()));
+}
+
+#[test]
+fn p7_anti_entropy_brings_back_what_is_damaged() {
+    let mut world = World::new(3, NodeOptions::default());
+    for number in 0..20 {
+        written(world.put(id(1), &format!("k{number}"), "v", quorum(true)));
+    }
+    world.run(Duration::from_millis(10));
+    for number in 0..20 {
+        world.damage(id(1 + number % 3), key(&format!("k{number}")));
+    }
+    world.run(Duration::from_secs(120));
+    for number in 0..20 {
+        assert!(!world.is_damaged(id(1 + number % 3), &key(&format!("k{number}"))), "{number}");
+    }
+}
+
+#[test]
 fn a_killed_node_starts_again_above_every_version_it_has_issued() {
     let mut world = World::new(3, without_anti_entropy());
     let before = written(world.put(id(1), "cat", "meow", quorum(true))).version;

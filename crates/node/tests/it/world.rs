@@ -41,6 +41,8 @@ struct Disk {
     records: BTreeMap<Key, Record>,
     hints: BTreeMap<(NodeId, Key), Hint>,
     ceiling: Option<Timestamp>,
+    /// Whose records cannot be read.
+    damaged: BTreeSet<Key>,
     full: bool,
     /// There is room for hints only.
     store_full: bool,
@@ -109,6 +111,15 @@ impl World {
 
     pub(crate) fn plant(&mut self, node: NodeId, key: Key, record: Record) {
         self.machine(node).disk.records.insert(key, record);
+    }
+
+    /// Makes what a node holds for a key unreadable, until it is written anew.
+    pub(crate) fn damage(&mut self, node: NodeId, key: Key) {
+        self.machine(node).disk.damaged.insert(key);
+    }
+
+    pub(crate) fn is_damaged(&self, node: NodeId, key: &Key) -> bool {
+        self.nodes[&node].disk.damaged.contains(key)
     }
 
     pub(crate) fn fill_disk(&mut self, node: NodeId, full: bool) {
@@ -323,6 +334,9 @@ impl Disk {
                 StoreReply::Persisted(Err(Refusal::DiskFull))
             }
             StoreRequest::Apply { key, record } => {
+                if self.records.get(&key).is_none_or(|held| record >= *held) {
+                    self.damaged.remove(&key);
+                }
                 let held = self.records.entry(key).or_insert_with(|| record.clone());
                 if record < *held {
                     return StoreReply::Applied(PutOutcome::Superseded(held.version));
@@ -337,6 +351,9 @@ impl Disk {
             StoreRequest::PersistHint { hint } => {
                 self.hints.insert((hint.target, hint.key.clone()), hint);
                 StoreReply::Persisted(Ok(()))
+            }
+            StoreRequest::Get { key } if self.damaged.contains(&key) => {
+                StoreReply::Read(Response::Refused(Refusal::Damaged))
             }
             StoreRequest::Get { key } => {
                 StoreReply::Read(Response::Found(self.records.get(&key).cloned()))
@@ -367,9 +384,11 @@ impl Disk {
         }
     }
 
+    /// What can be read.
     fn within(&self, ranges: &[std::ops::RangeInclusive<u64>]) -> Vec<(u64, &Key, &Record)> {
         let token = |key: &Key| quorate_ring::token(key.as_bytes());
-        let all = self.records.iter().map(|(key, record)| (token(key), key, record));
+        let all = self.records.iter().filter(|(key, _)| !self.damaged.contains(key));
+        let all = all.map(|(key, record)| (token(key), key, record));
         let mut inside: Vec<_> =
             all.filter(|(token, ..)| ranges.iter().any(|range| range.contains(token))).collect();
         inside.sort_by_key(|(token, ..)| *token);
