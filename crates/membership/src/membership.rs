@@ -88,13 +88,17 @@ impl<I: Copy + Ord + Debug> Membership<I> {
         let late =
             self.next_wake().map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
         let overslept = if late > self.options.ping_every { late } else { Duration::ZERO };
-        let peers: Vec<I> = self.peers.keys().copied().collect();
-        for peer in peers {
-            self.change(peer, |known, options| {
-                known.forgive(overslept, now);
-                known.age(options, now);
-            });
-            self.ping_if_due(peer, now);
+        for (&peer, known) in &mut self.peers {
+            let from = known.state;
+            known.forgive(overslept, now);
+            known.age(&self.options, now);
+            let to = known.state;
+            if from != to {
+                self.actions.push_back(MembershipAction::Changed { peer, from, to });
+            }
+            if known.take_ping(&self.options, now) {
+                self.actions.push_back(MembershipAction::Ping { peer });
+            }
         }
     }
 

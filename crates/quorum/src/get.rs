@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::error::GetError;
-use crate::quorum::Quorum;
+use crate::quorum::{Quorum, are_distinct};
 use crate::receipt::GetReceipt;
 
 /// When stale replicas are mended.
@@ -171,8 +171,7 @@ impl<I: Clone + Ord, P: Clone + Ord> Get<I, P> {
         options: GetOptions,
         now: Instant,
     ) -> Self {
-        let distinct = nodes.iter().collect::<BTreeSet<_>>().len();
-        assert_eq!(distinct, nodes.len(), "preference list repeats a node");
+        assert!(are_distinct(nodes), "preference list repeats a node");
         let (replicas, fallbacks) = nodes.split_at(quorum.n().min(nodes.len()));
         let fallbacks = if quorum.sloppy() { fallbacks } else { &[] };
         let asked_from_hints = fallbacks.iter().map(|node| (node, true));

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::error::{Outcome, PutError};
-use crate::quorum::Quorum;
+use crate::quorum::{Quorum, are_distinct};
 use crate::receipt::PutReceipt;
 use seat::{Answer, Seat};
 
@@ -240,8 +240,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         [patience, timeout]: [Duration; 2],
         now: Instant,
     ) -> Self {
-        let distinct = nodes.iter().collect::<BTreeSet<_>>().len();
-        assert_eq!(distinct, nodes.len(), "preference list repeats a node");
+        assert!(are_distinct(nodes), "preference list repeats a node");
         let (replicas, rest) = nodes.split_at(quorum.n().min(nodes.len()));
         let (absent, present): (VecDeque<I>, VecDeque<I>) = rest.iter().cloned().partition(&down);
         let mut put = Self {
@@ -500,9 +499,9 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         if !self.perhaps_held || self.restamping || (self.replied && planted!(NoHintOnceAcked)) {
             return;
         }
-        let waited_for: BTreeSet<_> = self.waiting.values().map(|waiting| waiting.seat).collect();
         for (index, seat) in self.seats.iter_mut().enumerate() {
-            if seat.needs_keeping() && !waited_for.contains(&index) {
+            let is_awaited = || self.waiting.values().any(|waiting| waiting.seat == index);
+            if seat.needs_keeping() && !is_awaited() {
                 seat.keep_asked();
                 let replica = seat.replica.clone();
                 self.actions.push_back(PutAction::KeepHint { replica, round: self.round });
@@ -548,11 +547,12 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
     /// How many seats have no answer that counts, but somebody who may give one.
     fn pending(&self) -> usize {
         let sloppy = self.quorum.sloppy();
-        let counting = self.waiting.iter().filter(|(node, waiting)| {
-            let seat = &self.seats[waiting.seat];
-            seat.counted(sloppy).is_none() && (sloppy || **node == seat.replica)
-        });
-        counting.map(|(_, waiting)| waiting.seat).collect::<BTreeSet<_>>().len()
+        let is_pending = |(index, seat): &(usize, &Seat<I>)| {
+            let mut awaited = self.waiting.iter().filter(|(_, waiting)| waiting.seat == *index);
+            seat.counted(sloppy).is_none()
+                && awaited.any(|(node, _)| sloppy || *node == seat.replica)
+        };
+        self.seats.iter().enumerate().filter(is_pending).count()
     }
 
     /// Seats that could count more if their replica were asked, which it has not been so far.

@@ -79,6 +79,13 @@ impl Quorum {
     }
 }
 
+/// Whether no node is in a preference list twice.
+pub(crate) fn are_distinct<I: Ord>(nodes: &[I]) -> bool {
+    let mut sorted: Vec<&I> = nodes.iter().collect();
+    sorted.sort_unstable();
+    sorted.windows(2).all(|pair| pair[0] != pair[1])
+}
+
 /// Why numbers make no quorum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuorumError {

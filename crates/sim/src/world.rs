@@ -105,6 +105,8 @@ pub struct World {
     broken: Vec<String>,
     pub(crate) broken_keys: BTreeSet<Key>,
     at_this_time: u32,
+    /// The frame that was encoded last; its memory is used again.
+    encoded: Vec<u8>,
 }
 
 /// A client's request that a node works on.
@@ -146,6 +148,7 @@ impl World {
             broken: Vec::new(),
             broken_keys: BTreeSet::new(),
             at_this_time: 0,
+            encoded: Vec::new(),
             options,
         };
         for node in 0..world.machines.len() {

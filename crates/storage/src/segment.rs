@@ -219,7 +219,6 @@ impl Window {
 
     fn fill(&mut self, offset: u64, len: u64) {
         self.start = offset;
-        self.buf.clear();
         self.buf.resize(index(len), 0);
         if self.file.read_at(&mut self.buf, offset).is_ok_and(|n| n as u64 == len) {
             return;

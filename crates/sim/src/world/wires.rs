@@ -64,7 +64,8 @@ impl World {
             return;
         }
         let via = if is_request { number } else { 0 };
-        self.report(to, Event::Received { from: name(from), via, message });
+        let from = self.machines[from].id;
+        self.report(to, Event::Received { from, via, message });
         if is_request && self.network.resets() {
             self.coverage.count("fault: connection reset");
             self.lose(number);
@@ -128,11 +129,11 @@ impl World {
         if passages[0].is_none() {
             return self.coverage.count("fault: message lost");
         }
-        let mut frame = Vec::new();
-        if let Err(bytes) = encode_frame(message, &mut frame) {
+        self.encoded.clear();
+        if let Err(bytes) = encode_frame(message, &mut self.encoded) {
             return self.breaks(format!("a node sends a message of {bytes} bytes"));
         }
-        let frame = Bytes::from(frame);
+        let frame = Bytes::copy_from_slice(&self.encoded);
         if passages[1].is_some() {
             self.coverage.count("fault: message doubled");
         }

@@ -160,6 +160,9 @@ impl World {
         match change {
             Change::Write { inode, offset, bytes } => {
                 let Some(inode) = self.inodes.get_mut(inode) else { return };
+                if matches!(keep, Keep::All) {
+                    return inode.saved.write(bytes, *offset);
+                }
                 let mut done = 0;
                 let total = bytes.len();
                 while done < total {

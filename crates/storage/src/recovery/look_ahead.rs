@@ -36,8 +36,9 @@ pub(super) fn look_ahead(
     }
     let mut offset = bad;
     let mut step = skip;
+    let mut step_is_zero = false;
     while offset < size {
-        if only_zeros_behind {
+        if only_zeros_behind && !step_is_zero {
             let len = step.min(size - offset);
             let bytes = window.bytes(offset, len).expect("within the file");
             if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
@@ -49,7 +50,9 @@ pub(super) fn look_ahead(
             break;
         }
         step = 8;
-        if offset.is_multiple_of(ZERO_RUN_BYTES) && window.is_zero(offset, ZERO_RUN_BYTES) {
+        step_is_zero =
+            offset.is_multiple_of(ZERO_RUN_BYTES) && window.is_zero(offset, ZERO_RUN_BYTES);
+        if step_is_zero {
             // A header's kind is among its first eight bytes and is never zero, so none begins in here.
             step = ZERO_RUN_BYTES;
             continue;
