@@ -41,6 +41,14 @@ pub(crate) enum Command {
         #[arg(long)]
         brief: bool,
     },
+    /// Print the hash of what happens in each seed, to compare processes, builds and machines.
+    Hashes {
+        /// From the first up to before the last, as 0..200.
+        #[arg(long, value_parser = parse_seeds, default_value = "0..200")]
+        seeds: Range<u64>,
+        #[command(flatten)]
+        what: What,
+    },
     /// Find fewer faults, requests, clients, keys and nodes that still break a promise.
     Shrink {
         /// The seed.

@@ -39,6 +39,13 @@ fn dispatch(command: Command) -> Result<bool> {
             show(&report);
             Ok(report.is_ok())
         }
+        Command::Hashes { seeds, what } => {
+            for seed in seeds {
+                let report = what.run(&Scenario::draw(seed, &what.profile), false);
+                println!("{} {seed} {:016x}", what.profile.name, report.hash);
+            }
+            Ok(true)
+        }
         Command::Shrink { seed, what } => {
             let scenario = Scenario::draw(seed, &what.profile);
             if what.run(&scenario, false).is_ok() {
