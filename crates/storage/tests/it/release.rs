@@ -270,3 +270,22 @@ fn a_file_that_somebody_reads_is_not_used_again() {
     log.release(1).unwrap();
     assert_eq!(log.stats().spares, 1, "what nobody reads is");
 }
+
+#[test]
+fn a_record_that_was_seen_but_not_synced_is_made_to_last_before_the_file_goes() {
+    for seed in 0..8 {
+        let fs = FaultFs::new();
+        let log = open(&fs, &tiny()).log;
+        append(&log, 1..=100);
+        let at = fs.operations() + 1;
+        fs.set_fault(Some(Fault { at, kind: FaultKind::Io, sticky: false, seed }));
+        log.release(2).unwrap_err();
+        drop(log);
+        let before = segments(&fs).len();
+        let log = open(&fs, &tiny()).log;
+        assert_eq!(segments(&fs).len(), before - 1, "the next process sees it");
+        let after = open(&fs.crash(Crash::Nothing), &tiny());
+        assert_eq!(after.found.damages, [], "seed {seed}");
+        drop(log);
+    }
+}
