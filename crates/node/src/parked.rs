@@ -31,12 +31,10 @@ impl Node {
         if !self.reserving
             && let Some(ceiling) = self.clock.reservation_due(now.wall_ms)
         {
-            let ceiling = if buggify!(SmallAllowance) {
-                self.allowance(1, now)
-            } else if buggify!(LargeAllowance) {
-                self.allowance(3_000, now)
-            } else {
-                ceiling
+            let ceiling = match () {
+                () if buggify!(SmallAllowance) => self.allowance(1, now),
+                () if buggify!(LargeAllowance) => self.allowance(3_000, now),
+                () => ceiling,
             };
             self.reserving = true;
             self.store(StoreRequest::ReserveClock { ceiling }, StoreWaiter::Clock { ceiling });

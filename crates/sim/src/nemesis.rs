@@ -313,8 +313,6 @@ impl Nemesis {
                 world.drift_clock(node, ppm);
                 self.plan_in(ms(10_000), Plan::Thaw { node }, world);
             }
-            // A start on a disk that gives nothing takes all for damaged, and rightly so.
-            Fault::BrokenDisk if !world.is_running(node) => return,
             Fault::IoError | Fault::BrokenDisk => {
                 let files = world.files(node);
                 let at = files.operations() + self.random.below(10);
@@ -438,7 +436,8 @@ impl Nemesis {
                 let files = world.files(node);
                 let at = files.operations() + self.random.below(60);
                 let (kind, seed) = (FaultKind::Io, self.random.number());
-                files.set_fault(Some(fault::Fault { at, kind, sticky: false, seed }));
+                let sticky = self.random.chance(0.3);
+                files.set_fault(Some(fault::Fault { at, kind, sticky, seed }));
                 world.coverage().count(Fault::StartError.name());
             }
             world.start(node).map(|()| true)

@@ -412,13 +412,14 @@ impl Reader {
             dirty = true;
         }
         self.report.truncated_bytes = tail.remains_end - tail.head;
+        // A device that cannot be read may be a device that cannot be read just now. Behind the head there may be frames
+        // that were acknowledged, to be neither cut nor written over. One bad spot leaves the end of the file readable.
+        if segment.window.unreadable_bytes() > 0 && (!tail.damaged || !segment.ends_readable()) {
+            return Err(io()(io::Error::other(
+                "the end of the log cannot be read, so nothing is cut",
+            )));
+        }
         if tail.remains_end > tail.head && !tail.damaged && !planted!(TornTailKept) {
-            // A device that cannot be read may be a device that cannot be read just now.
-            if segment.window.unreadable_bytes() > 0 {
-                return Err(io()(io::Error::other(
-                    "the end of the log cannot be read, so nothing is cut",
-                )));
-            }
             let zeros = vec![0; index((tail.remains_end - tail.head).min(1 << 20))];
             let mut offset = tail.head;
             while offset < tail.remains_end {

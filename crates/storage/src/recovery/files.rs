@@ -234,6 +234,13 @@ impl Segment {
         self.header.is_some_and(|header| self.window.size() < header.file_bytes)
     }
 
+    /// Whether the device gives the last sector.
+    pub(super) fn ends_readable(&self) -> bool {
+        let mut sector = [0; 512];
+        let offset = self.window.size().saturating_sub(sector.len() as u64);
+        self.file.read_at(&mut sector, offset).is_ok()
+    }
+
     /// The first good frame, and its sequence number.
     pub(super) fn first_frame(&mut self) -> Option<(u64, u64)> {
         let mut offset = DATA_OFFSET;

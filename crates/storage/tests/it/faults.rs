@@ -239,6 +239,22 @@ fn an_unreadable_end_is_an_error_and_not_cut() {
 }
 
 #[test]
+fn a_device_that_gives_nothing_any_more_is_an_error_and_no_damage() {
+    let fs = FaultFs::new();
+    append(&open(&fs, &tiny()).log, 1..=5);
+    let before = fs.operations();
+    for at in 0..64 {
+        let fs = fs.fork();
+        let fault = Fault { at: before + at, kind: FaultKind::Io, sticky: true, seed: at };
+        fs.set_fault(Some(fault));
+        if let Ok(opened) = try_open(&fs, &tiny()) {
+            assert_eq!(genuine(&opened.frames), [1, 2, 3, 4, 5], "failing from operation {at} on");
+            assert_eq!(opened.found.damages, [], "failing from operation {at} on");
+        }
+    }
+}
+
+#[test]
 fn a_read_that_fails_once_at_opening_is_no_damage() {
     let fs = FaultFs::new();
     append(&open(&fs, &tiny()).log, 1..=60);
