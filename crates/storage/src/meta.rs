@@ -133,6 +133,20 @@ impl Meta {
         Ok(found)
     }
 
+    /// Begins another life of the same node, at `wall_ms` if that is later than the last one began. To be asked for when
+    /// something may be lost that kept versions from being issued twice.
+    ///
+    /// # Errors
+    /// [`MetaError::Io`]: either life may be the one that is found next time.
+    pub fn renew(&self, fs: &dyn Fs, dir: &Path, wall_ms: u64) -> Result<Meta, MetaError> {
+        let path = dir.join("meta");
+        let incarnation = wall_ms.max(self.incarnation.saturating_add(1));
+        let next = Meta { incarnation, ..*self };
+        write(fs, dir, &path, &next.encode())
+            .map_err(|source| MetaError::Io { path: path.clone(), source })?;
+        Ok(next)
+    }
+
     fn encode(&self) -> String {
         let Meta { node, cluster, incarnation } = self;
         let text = format!(
@@ -231,6 +245,17 @@ mod tests {
     #[test]
     fn the_first_incarnation_stays() {
         assert_eq!(open(&created(), meta("n1", 7, 2)).unwrap(), meta("n1", 7, 1));
+    }
+
+    #[test]
+    fn another_life_is_always_a_later_one() {
+        let fs = created();
+        let first = open(&fs, meta("n1", 7, 100)).unwrap();
+        let second = first.renew(&fs, Path::new(DIR), 0).unwrap();
+        assert_eq!(second.incarnation, first.incarnation + 1);
+        let third = second.renew(&fs, Path::new(DIR), 1_000).unwrap();
+        assert_eq!(third.incarnation, 1_000);
+        assert_eq!(open(&fs.crash(Crash::Nothing), meta("n1", 7, 2_000)).unwrap(), third);
     }
 
     #[test]

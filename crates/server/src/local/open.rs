@@ -15,10 +15,6 @@ use super::Local;
 /// The folder of the hint queue, in the data folder.
 pub const HINTS_DIR: &str = "hints";
 
-/// How far ahead of the wall clock a ceiling that was lost can have been: what the clock reserves at
-/// a time, if it was not ahead itself.
-const MOST_LOST_CEILING_MS: u64 = 1_000;
-
 /// How the files of a node behave.
 #[derive(Clone, Debug)]
 pub struct LocalOptions {
@@ -56,7 +52,7 @@ pub struct Opened {
 impl Local {
     /// Opens the files in `dir`, which is created if need be, for a node of this ring. A folder that
     /// is new begins another life of the node at `wall_ms`, its wall clock in milliseconds since the
-    /// Unix epoch.
+    /// Unix epoch; so does one whose store has lost something.
     ///
     /// `on_progress` is called whenever there may be [replies](Self::take_replies).
     ///
@@ -73,9 +69,14 @@ impl Local {
     ) -> Result<Opened, OpenError> {
         // A new life begins with the wall clock, so later ones are greater.
         let wanted = Meta { node, cluster: ring.fingerprint(), incarnation: wall_ms };
-        let meta = Meta::open(&*fs, dir, wanted)?;
+        let mut meta = Meta::open(&*fs, dir, wanted)?;
         let progress = Box::new(on_progress.clone());
         let (store, store_found) = Store::open(Arc::clone(&fs), dir, &options.store, progress)?;
+        if !store_found.damages.is_empty() {
+            // The clock's ceiling may be among what was lost, and wall clocks go back: only another
+            // life cannot issue a version twice.
+            meta = meta.renew(&*fs, dir, wall_ms)?;
+        }
         let (hint_log, hints, hints_found) =
             HintLog::open(fs, &dir.join(HINTS_DIR), &options.hints, Box::new(on_progress))?;
         let local = Local { store, hints: hint_log };
@@ -103,12 +104,7 @@ impl Opened {
     #[must_use]
     pub fn start(self, ring: Ring<NodeId>, options: NodeOptions, now: Now) -> (Node, Local) {
         let Opened { local, writer, hints, store_found, .. } = self;
-        let mut ceiling = store_found.clock_ceiling.unwrap_or(Timestamp::ZERO);
-        if !store_found.damages.is_empty() {
-            // A greater one may be among what was lost, but none was further ahead than this.
-            let ahead_ms = options.max_clock_skew_ms.min(MOST_LOST_CEILING_MS);
-            ceiling = ceiling.max(Timestamp::from_wall_ms(now.wall_ms + ahead_ms));
-        }
+        let ceiling = store_found.clock_ceiling.unwrap_or(Timestamp::ZERO);
         (Node::new(writer, ring, options, ceiling, hints, now), local)
     }
 }
