@@ -82,16 +82,32 @@ bugs! {
         "A sync that failed is tried again, and believed.";
     RenameNotSynced, "rename-not-synced",
         "The folder is not synced when a file has got a new name.";
-    LogCutEarly, "log-cut-early",
-        "The log is cut before the snapshot that replaces it is durable.";
+    MovesNotAwaited, "moves-not-awaited",
+        "Compaction gives a segment up before what it moved is durable.";
+    MovedThoughOverwritten, "moved-though-overwritten",
+        "The index follows a record that was moved although a newer one has come meanwhile.";
+    PlaceNotUpdated, "place-not-updated",
+        "The index does not follow a record that was moved.";
+    TombstonesNotMoved, "tombstones-not-moved",
+        "Compaction does not move tombstones.";
+    CeilingNotMoved, "ceiling-not-moved",
+        "Compaction does not move the ceiling of the clock.";
+    SnapshotMissesWrites, "snapshot-misses-writes",
+        "A snapshot claims to have what settled while it was written.";
+    SnapshotAheadOfLog, "snapshot-ahead-of-log",
+        "A snapshot names frames that are not durable yet.";
+    TailNotReplayed, "tail-not-replayed",
+        "A store that finds a snapshot does not read what the log has behind it.";
+    DamagedIsAbsent, "damaged-is-absent",
+        "A record that cannot be read is answered as if there were none.";
     CorruptFrameServed, "corrupt-frame-served",
         "Recovery does not compare a frame's payload with its checksum.";
     CorruptFrameSkipped, "corrupt-frame-skipped",
         "Recovery steps over a damaged frame and says nothing.";
     TiesByArrival, "ties-by-arrival",
         "Of two records with the same timestamp each replica keeps the one that came first.";
-    ReadsUndurable, "reads-undurable",
-        "The store shows, and answers by, what is not durable yet.";
+    AnswersByUndurable, "answers-by-undurable",
+        "The store answers by what is not durable yet.";
     DigestNotUpdated, "digest-not-updated",
         "A record that replaces another leaves the digest of its range as it was.";
     FrameNotChecked, "frame-not-checked",

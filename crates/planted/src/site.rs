@@ -79,6 +79,8 @@ sites! {
         "A snapshot is due although little was logged since the last one.";
     OneRecordSnapshotted, "snapshot one record at a time", 0.25,
         "A snapshot takes one record of the index at a time.";
+    CompactEarly, "segment compacted early", 0.25,
+        "A store compacts a segment although it wastes little.";
     HintsRewritten, "hints written again early", 0.25,
         "The hint log gives up its oldest segment although it wastes little.";
 }

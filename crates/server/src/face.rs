@@ -63,7 +63,11 @@ impl Backend for Face {
     }
 
     fn keys(&self, after: Option<Key>, limit: usize) -> Result<Vec<(Key, Record)>, Refusal> {
-        Ok(self.driver.local.store.scan(after.as_ref(), limit))
+        match self.driver.local.store.scan(after.as_ref(), limit) {
+            Ok(scanned) if scanned.damaged == 0 => Ok(scanned.records),
+            // A list that leaves out what cannot be read would say that it is not there.
+            Ok(_) | Err(_) => Err(Refusal::Damaged),
+        }
     }
 
     fn debug(&self, page: DebugPage) -> Value {

@@ -4,7 +4,7 @@ mod open;
 
 use quorate_node::{PutOutcome, Refusal, Response, StoreReply, StoreRequest};
 use quorate_record::{Key, NodeId, Version};
-use quorate_storage::{Applied, Completion, HintLog, LogError, Store};
+use quorate_storage::{Applied, Completion, HintLog, LogError, ReadError, Store};
 
 pub use open::{HINTS_DIR, LocalOptions, OpenError, Opened};
 
@@ -41,14 +41,21 @@ impl Local {
                 let error = self.hints.add(id, &hint).err()?;
                 return Some(StoreReply::Persisted(Err(refusal(&error))));
             }
-            StoreRequest::Get { key } => Response::Found(self.store.get(&key)),
+            StoreRequest::Get { key } => match self.store.get(&key) {
+                Ok(found) => Response::Found(found),
+                Err(error) => unread(&error),
+            },
             StoreRequest::Digests { sets } => Response::Digests(self.store.digests(&sets)),
             StoreRequest::List { ranges, limit } => {
                 let (items, complete) = self.store.list(&ranges, limit);
                 Response::Listed { items, complete }
             }
             StoreRequest::Fetch { tokens, max_bytes } => {
-                Response::Fetched(self.store.records_at(&tokens, max_bytes))
+                match self.store.records_at(&tokens, max_bytes) {
+                    // What is damaged is in no list any more, so nobody asks for it again.
+                    Ok(scanned) => Response::Fetched(scanned.records),
+                    Err(error) => unread(&error),
+                }
             }
         };
         Some(StoreReply::Read(read))
@@ -85,6 +92,12 @@ fn store_reply(Completion { id, outcome }: Completion<Applied>) -> (u64, StoreRe
         Err(error) => PutOutcome::Refused(refusal(&error)),
     };
     (id, StoreReply::Applied(outcome))
+}
+
+/// A replica that cannot read a record must not say that there is none.
+fn unread(error: &ReadError) -> Response {
+    tracing::warn!(%error, "a record was not read");
+    Response::Refused(Refusal::Damaged)
 }
 
 fn refusal(error: &LogError) -> Refusal {

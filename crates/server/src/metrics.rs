@@ -68,6 +68,8 @@ fn gauges(view: &View<'_>, registry: &mut Registry) {
     add("open_requests", "Client requests at work", view.node.open_requests() as u64);
     let store = view.local.store.stats();
     add("keys", "Keys held, tombstones included", store.keys);
+    add("tombstones", "Keys held that were deleted", store.tombstones);
+    add("damaged_records", "Records held that cannot be read", store.damaged);
     add("live_bytes", "Bytes of the records held", store.live_bytes);
     add("dead_bytes", "Bytes of log and snapshots beyond that", store.dead_bytes);
     add("log_bytes", "Bytes of the log", store.wal_bytes);

@@ -145,6 +145,9 @@ async fn serve(
     http::serve(listener, face, shutdown).await;
     house.abort();
     driver.stop();
+    if let Err(error) = driver.snapshot().await {
+        tracing::warn!(%error, "no snapshot was made, so the next start takes longer");
+    }
     Ok(())
 }
 

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use quorate_node::NodeOptions;
 use quorate_record::{Key, NodeId, Version};
-use quorate_storage::fault::{Crash, FaultFs};
+use quorate_storage::{
+    ScrubPosition,
+    fault::{Crash, FaultFs},
+};
 
 use crate::{FileOptions, clock::WallClock, process::Process};
 
@@ -48,7 +51,9 @@ pub(crate) struct Machine {
     /// What it was found to have lost by damage and has not been given again.
     pub(crate) lost: BTreeMap<Key, Version>,
     /// The keys of records on their way to the store, by the id of the request.
-    pub(crate) applying: BTreeMap<u64, Key>,
+    pub(crate) applying: BTreeMap<u64, (Key, Version)>,
+    /// How far scrubbing has come.
+    pub(crate) scrubbed: Option<ScrubPosition>,
     /// Whether its files were damaged behind its back: it may have lost anything.
     pub(crate) damaged: bool,
 }
@@ -74,6 +79,7 @@ impl Machine {
             owes_at_risk: BTreeMap::new(),
             lost: BTreeMap::new(),
             applying: BTreeMap::new(),
+            scrubbed: None,
             damaged: false,
         }
     }

@@ -39,6 +39,7 @@ impl FileOptions {
         let mut store = StoreOptions::new(quorate_ring::token);
         store.log = self.log();
         store.snapshot_after_bytes = self.snapshot_after_bytes;
+        store.secret = Some(*b"the same one ago");
         let hints =
             HintLogOptions { log: self.log(), dead_bytes_at_least: self.snapshot_after_bytes };
         LocalOptions { store, hints }

@@ -196,17 +196,18 @@ impl World {
         owners.iter().filter_map(|id| self.number_of(*id)).collect()
     }
 
-    /// All records that a running node holds.
+    /// All records that a running node holds and can read.
     #[must_use]
     pub fn records(&self, node: usize) -> Vec<(Key, Record)> {
         let process = self.machines[node].process.as_ref();
-        process.map(|process| process.local.store.scan(None, usize::MAX)).unwrap_or_default()
+        let scanned = process.map(|process| process.local.store.scan(None, usize::MAX));
+        scanned.and_then(Result::ok).unwrap_or_default().records
     }
 
-    /// What a running node holds for a key.
+    /// What a running node holds for a key and can read.
     #[must_use]
     pub fn record(&self, node: usize, key: &Key) -> Option<Record> {
-        self.machines[node].process.as_ref()?.local.store.get(key)
+        self.machines[node].process.as_ref()?.local.store.get(key).ok()?
     }
 
     /// The files of a machine.

@@ -62,12 +62,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
+    println!("cat: {:?}", store.get(&Key::new("cat")?)?.and_then(|record| record.value));
     let info = store.snapshot()?;
     println!("{} records in a snapshot of {} bytes", info.records, info.bytes);
-    drop(store);
+    store.close()?;
 
     let (store, _wake) = open(dir.path())?;
-    for (key, record) in store.scan(None, 10) {
+    for (key, record) in store.scan(None, 10)?.records {
         println!("{key}: {:?}", record.value);
     }
     println!("digest of everything: {:?}", store.digest(0..=u64::MAX));

@@ -25,16 +25,6 @@ impl<T> InFlight<T> {
         self.items.push_back(item);
     }
 
-    pub(crate) fn get_mut(&mut self, Ticket(ticket): Ticket) -> Option<&mut T> {
-        let at = usize::try_from(ticket.checked_sub(self.first)?).ok()?;
-        self.items.get_mut(at)
-    }
-
-    pub(crate) fn get(&self, Ticket(ticket): Ticket) -> Option<&T> {
-        let at = usize::try_from(ticket.checked_sub(self.first)?).ok()?;
-        self.items.get(at)
-    }
-
     pub(crate) fn last_mut(&mut self) -> Option<&mut T> {
         self.items.back_mut()
     }

@@ -9,7 +9,7 @@ mod position;
 mod shard;
 mod writers;
 
-pub(crate) use self::entry::{ENTRY_BYTES, Entry, MAX_SEGMENT};
+pub(crate) use self::entry::{ENTRY_BYTES, Entry};
 pub(crate) use self::position::{Position, Secret};
-pub(crate) use self::shard::{Counts, Merged, OutOfOrder, SHARDS, Shard, shard_of};
+pub(crate) use self::shard::{Counts, Merged, SHARDS, Shard, shard_of};
 pub(crate) use self::writers::{TooManyWriters, WriterId, Writers};

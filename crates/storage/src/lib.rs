@@ -74,4 +74,7 @@ pub use queue::{LogError, Place, Progress, Ticket, Written};
 pub use read::{ReadError, Walked};
 pub use recovery::{Damage, Frame, OpenError, Recovery};
 pub use segments::SegmentInfo;
-pub use store::{Applied, Recovered, SnapshotError, SnapshotInfo, Store, StoreOptions, StoreStats};
+pub use store::{
+    Applied, CompactError, Recovered, Scanned, ScrubPosition, Scrubbed, SnapshotError,
+    SnapshotInfo, Step, Store, StoreOptions, StoreStats,
+};

@@ -1,30 +1,36 @@
-//! A store of records in memory, made durable by a log and snapshots.
+//! A store of records: a log has them, an index in memory says where.
 
-mod digests;
-mod index;
+mod compaction;
+mod maintenance;
+mod open;
+mod read;
+mod shards;
 mod snapshot;
-mod state;
+mod usage;
 
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use quorate_record::{
-    Digest, Key, Record, Stamp, Timestamp, Version, decode_record, encode_record,
-};
+use quorate_record::{Digest, Key, Record, Stamp, Timestamp, Version, encode_record};
 
-use self::index::{Held, Place};
-use self::snapshot::{BadSnapshot, publish, snapshot_number, snapshot_path, unfinished_path};
-use self::state::{State, Verdict};
+use self::compaction::Compaction;
+use self::maintenance::Maintenance;
+use self::shards::Shards;
+use self::snapshot::{Unpublished, publish, snapshot_number, snapshot_path, unfinished_path};
 use crate::completion::Completion;
-use crate::fs::{Fs, create_dir_durably, durable_replace, is_full};
-use crate::log::{Log, LogOptions, SyncPolicy};
-use crate::queue::LogError;
-use crate::recovery::{Damage, Frame, OpenError};
+use crate::fs::{Fs, is_full};
+use crate::index::{ENTRY_BYTES, Position, TooManyWriters};
+use crate::log::{Drive, Log, LogOptions, SyncPolicy};
+use crate::queue::{LogError, Ticket};
+use crate::read::ReadError;
+use crate::recovery::{Damage, OpenError};
 
+pub use self::compaction::{CompactError, Step};
+pub use self::read::{Scanned, ScrubPosition, Scrubbed};
 pub use self::snapshot::SnapshotInfo;
 
 /// Frames of the store's log that hold a record.
@@ -32,27 +38,36 @@ const KIND_RECORD: u8 = 1;
 /// Frames of the store's log that hold a ceiling for the clock.
 const KIND_CEILING: u8 = 2;
 
-/// How much of the index a snapshot takes at once, so that it holds nobody up.
-const SNAPSHOT_BATCH_RECORDS: usize = 256;
-const SNAPSHOT_BATCH_BYTES: u64 = 1 << 20;
-
 /// How a store behaves.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// Places a key in the token space. It must be the same at every opening.
     pub token_of: fn(&[u8]) -> u64,
-    /// How its log behaves; [`LogOptions::next_seq_at_least`] is set by the store itself.
+    /// How its log behaves; [`LogOptions::next_seq_at_least`] and [`LogOptions::replay_after`] are set by the store
+    /// itself. If the log has threads, so has the store: one that [compacts](Store::compact).
     pub log: LogOptions,
-    /// A snapshot is [due](Store::snapshot_due) when so many bytes, and as many as the records have, were logged since
+    /// A snapshot is [due](Store::snapshot_due) when so many bytes, and as many as a snapshot has, were logged since
     /// the last one.
     pub snapshot_after_bytes: u64,
+    /// Segments are compacted when the bytes in them that nobody needs are more than so many of a hundred that
+    /// somebody does. While others write, that is; in quiet times a third of it is enough.
+    pub compact_at_percent: u64,
+    /// What the keys are hashed with in memory, so that nobody outside can make two of them alike. Drawn at random if
+    /// it is not given; kept in snapshots.
+    pub secret: Option<[u8; 16]>,
 }
 
 impl StoreOptions {
     /// The default options for keys that are placed by `token_of`.
     #[must_use]
     pub fn new(token_of: fn(&[u8]) -> u64) -> Self {
-        Self { token_of, log: LogOptions::default(), snapshot_after_bytes: 64 << 20 }
+        Self {
+            token_of,
+            log: LogOptions::default(),
+            snapshot_after_bytes: 64 << 20,
+            compact_at_percent: 36,
+            secret: None,
+        }
     }
 }
 
@@ -68,7 +83,7 @@ pub enum Applied {
 /// What opening a store found.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
-    /// How many records were read, from the snapshot and from the log.
+    /// How many records the snapshot knew of, and how many were read from the log.
     pub records: u64,
     /// The snapshot that was read.
     pub snapshot: Option<SnapshotInfo>,
@@ -80,6 +95,8 @@ pub struct Recovered {
     /// Places of the log that had been synced and cannot be read, or are missing. If there is any, records may have
     /// been lost that others count on.
     pub damages: Vec<Damage>,
+    /// Keys whose record is known to have been there and is not: reading them says that it is damaged.
+    pub lost_records: u64,
     /// Whole frames in the log that hold nothing this store knows.
     pub unknown_frames: u64,
     /// The greatest clock ceiling that was persisted. If there are damages a greater one may have been lost.
@@ -132,10 +149,18 @@ pub struct StoreStats {
     pub segments: u64,
     /// Keys, tombstones included.
     pub keys: u64,
-    /// What the records of all keys take up, about.
+    /// Keys that were deleted.
+    pub tombstones: u64,
+    /// Keys whose record cannot be read, and has not come again.
+    pub damaged: u64,
+    /// What the records of all keys take up in the log.
     pub live_bytes: u64,
     /// What log and snapshots take up beyond that.
     pub dead_bytes: u64,
+    /// Segments given up by compaction since the store was opened.
+    pub compacted_segments: u64,
+    /// Bytes of frames that compaction has written again since the store was opened.
+    pub compacted_bytes: u64,
     /// Writes that wait to become durable: their bytes.
     pub queued_bytes: u64,
     /// Snapshots made since the store was opened.
@@ -150,10 +175,10 @@ pub struct StoreStats {
     pub corrupt_frames: u64,
 }
 
-/// The greatest record of each key, in memory; a log and snapshots make it last.
+/// The greatest record of each key, on disk. In memory there is only where each of them is, some sixty bytes a key.
 ///
-/// Readers only ever see what is durable (as far as the sync policy goes). All methods may be called from any thread;
-/// only [`Store::snapshot`] takes long.
+/// Readers only ever see what is durable (as far as the sync policy goes), and wait for nobody's disk but their own read.
+/// All methods may be called from any thread; [`Store::snapshot`] and [`Store::close`] take long.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -161,7 +186,7 @@ pub struct StoreStats {
 /// use quorate_storage::{Applied, Drive, Store, StoreOptions, fault::FaultFs};
 ///
 /// let mut options = StoreOptions::new(|key| key.len() as u64); // in earnest, a hash
-/// options.log.drive = Drive::Manual; // by default the log has its own threads
+/// options.log.drive = Drive::Manual; // by default log and store have their own threads
 /// let fs = Arc::new(FaultFs::new()); // `RealFs` for files that stay
 /// let (store, _) = Store::open(fs, "/data".as_ref(), &options, Box::new(|| {}))?;
 ///
@@ -169,30 +194,35 @@ pub struct StoreStats {
 /// let writer = Writer { node: NodeId::new("n1")?, incarnation: 1 };
 /// let record = Record::live(Version { timestamp: Timestamp::from_wall_ms(5), writer }, "meow");
 /// store.apply(1, key.clone(), record.clone())?;
-/// assert_eq!(store.get(&key), None); // not durable yet
+/// assert_eq!(store.get(&key)?, None); // not durable yet
 ///
 /// store.turn(std::time::Duration::ZERO);
 /// let mut done = Vec::new();
 /// store.take_completions(&mut done);
 /// assert!(matches!(done[0].outcome, Ok(Applied::Stored)));
-/// assert_eq!(store.get(&key), Some(record));
+/// assert_eq!(store.get(&key)?, Some(record));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Store {
+    /// Ended before the rest is dropped.
+    maintenance: Option<Maintenance>,
+    core: Arc<Core>,
+}
+
+/// A store but for its thread, which has it too.
+struct Core {
     fs: Arc<dyn Fs>,
     snapshot_dir: PathBuf,
     options: StoreOptions,
-    shared: Arc<Shared>,
+    shards: Arc<Shards>,
     log: Log,
     /// Held by whoever makes a snapshot.
     snapshotting: Mutex<()>,
     snapshots: Mutex<Snapshots>,
+    compaction: Mutex<Compaction>,
+    /// Segments given up.
+    compacted: AtomicU64,
     recovered: Recovered,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    on_progress: Box<dyn Fn() + Send + Sync>,
 }
 
 /// The snapshots in place, and how many were made.
@@ -215,88 +245,31 @@ impl Store {
         options: &StoreOptions,
         on_progress: Box<dyn Fn() + Send + Sync>,
     ) -> Result<(Store, Recovered), OpenError> {
-        let snapshot_dir = dir.join("snapshot");
-        create_dir_durably(&*fs, &snapshot_dir).map_err(OpenError::io("create", &snapshot_dir))?;
-        let mut state = State::new();
-        let mut recovered = Recovered::default();
-        let next_number = load_snapshot(&*fs, &snapshot_dir, options, &mut state, &mut recovered)?;
-
-        let snapshot_seq = recovered.snapshot.as_ref().map_or(0, |info| info.seq);
-        let log_options = LogOptions { next_seq_at_least: snapshot_seq + 1, ..options.log.clone() };
-        let shared = Arc::new(Shared { state: Mutex::new(state), on_progress });
-        let settler = shared.clone();
-        let mut first_frame = None;
-        let (log, report) = Log::open(
-            fs.clone(),
-            &dir.join("log"),
-            &log_options,
-            move |progress| {
-                settler.lock().settle(&progress);
-                (settler.on_progress)();
-            },
-            |frame| {
-                first_frame.get_or_insert(frame.seq);
-                replay(frame, options.token_of, &mut shared.lock(), &mut recovered);
-            },
-        )?;
-        recovered.truncated_bytes = report.truncated_bytes;
-        recovered.damages = report.damages;
-        let lost = recovered.damages.iter().filter(|damage| damage.first_seq <= damage.last_seq);
-        let first_damage = lost.map(|damage| damage.first_seq).min();
-        let log_begins =
-            first_frame.into_iter().chain(first_damage).min().unwrap_or(report.last_seq + 1);
-        if log_begins > snapshot_seq + 1 {
-            let (first_seq, last_seq) = (snapshot_seq + 1, log_begins - 1);
-            recovered
-                .damages
-                .insert(0, Damage { segment: 0, offset: 0, len: 0, first_seq, last_seq });
-        }
-        {
-            let mut state = shared.lock();
-            state.applied_seq = log.stats().last_seq;
-            recovered.clock_ceiling = (state.ceiling > Timestamp::ZERO).then_some(state.ceiling);
-        }
-        let snapshots = Snapshots { newest: recovered.snapshot.clone(), next_number, made: 0 };
-        let store = Store {
-            fs,
-            snapshot_dir,
-            options: options.clone(),
-            shared,
-            log,
-            snapshotting: Mutex::new(()),
-            snapshots: Mutex::new(snapshots),
-            recovered: recovered.clone(),
+        let core = Arc::new(Core::open(fs, dir, options, on_progress)?);
+        let maintenance = match options.log.drive {
+            Drive::Manual => None,
+            Drive::Threads => Some(
+                Maintenance::start(core.clone())
+                    .map_err(OpenError::io("start a thread for", dir))?,
+            ),
         };
-        Ok((store, recovered))
+        let recovered = core.recovered.clone();
+        Ok((Store { maintenance, core }, recovered))
     }
 
     /// Merges a record into what is held for its key. The answer comes by [`Self::take_completions`].
     ///
-    /// What is kept has an allocation of its own, whatever `key` and `record` share theirs with.
-    ///
     /// # Errors
     /// [`LogError`]: the record was not taken, and no completion comes.
     pub fn apply(&self, id: u64, key: Key, record: Record) -> Result<(), LogError> {
-        let held = Held::new(record);
-        let place = self.place(&key);
-        let mut state = self.shared.lock();
-        match state.judge(&place, &held) {
-            Verdict::Answer(answer) => {
-                state.complete(id, Ok(answer));
-                drop(state);
-                (self.shared.on_progress)();
-            }
-            Verdict::Wait(ticket, answer) => state.wait(ticket, id, answer),
-            Verdict::Write => {
-                // Under the lock, so that the outcome cannot come before anybody knows what it is of.
-                let ticket = self
-                    .log
-                    .submit_with(KIND_RECORD, 0, |buf| encode_record(&key, &held.record, buf))?;
-                let (key, held) = held.detached(&key);
-                state.submitted(ticket, id, (place.0, key), held);
-            }
-        }
-        Ok(())
+        let Core { shards, log, .. } = &*self.core;
+        let token = self.token(&key);
+        let entry = shards
+            .entry(token, key.as_bytes(), &record.stamp(), record.is_tombstone())
+            .map_err(too_many_writers)?;
+        shards.apply(id, entry, |tag| {
+            log.submit_with(KIND_RECORD, tag, |buf| encode_record(&key, &record, buf))
+        })
     }
 
     /// Persists a ceiling for the clock. Completes like [`Self::apply`], with [`Applied::Stored`].
@@ -304,132 +277,115 @@ impl Store {
     /// # Errors
     /// As for [`Self::apply`].
     pub fn reserve_clock(&self, id: u64, ceiling: Timestamp) -> Result<(), LogError> {
-        let mut state = self.shared.lock();
-        if ceiling <= state.ceiling {
-            state.complete(id, Ok(Applied::Stored));
-            drop(state);
-            (self.shared.on_progress)();
-            return Ok(());
-        }
-        let ticket = self.log.submit(KIND_CEILING, &ceiling.bits().to_le_bytes())?;
-        state.submitted_ceiling(ticket, id, ceiling);
-        Ok(())
+        self.core.shards.raise_ceiling(id, ceiling, |tag| self.core.submit_ceiling(ceiling, tag))
     }
 
     /// Moves what has completed since the last call to the end of `out`.
     pub fn take_completions(&self, out: &mut Vec<Completion<Applied>>) {
-        out.append(&mut self.shared.lock().ready);
+        self.core.shards.take_completions(out);
     }
 
-    /// The durable record of a key.
-    #[must_use]
-    pub fn get(&self, key: &Key) -> Option<Record> {
-        let place = self.place(key);
-        self.shared.lock().index.get(&place).map(|held| held.record.clone())
+    /// The durable record of a key; `None` only if there is none.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] and [`ReadError::Io`].
+    pub fn get(&self, key: &Key) -> Result<Option<Record>, ReadError> {
+        self.core.get(key)
     }
 
     /// Up to `limit` records in token order, from behind the key `after` on, which need not be there.
-    #[must_use]
-    pub fn scan(&self, after: Option<&Key>, limit: usize) -> Vec<(Key, Record)> {
-        let after = after.map(|key| self.place(key));
-        self.shared.lock().index.scan(after.as_ref(), limit, u64::MAX)
+    ///
+    /// What is written and compacted meanwhile neither hides nor repeats a record.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`]; damaged records are counted.
+    pub fn scan(&self, after: Option<&Key>, limit: usize) -> Result<Scanned, ReadError> {
+        self.core.scan(after, limit)
     }
 
-    /// The digest of all records with tokens in `tokens`. Costs about as much as looking at 1/2000 of all records.
+    /// The digest of all records with tokens in `tokens`, without those that are known to be damaged. Costs about as
+    /// much as looking at 1/2000 of all records.
     #[must_use]
     pub fn digest(&self, tokens: RangeInclusive<u64>) -> Digest {
-        self.shared.lock().index.digest(&tokens)
+        self.core.digest(&tokens)
     }
 
     /// One digest for each set of disjoint ranges.
     #[must_use]
     pub fn digests(&self, sets: &[Vec<RangeInclusive<u64>>]) -> Vec<Digest> {
-        let state = self.shared.lock();
         let sum = |set: &Vec<RangeInclusive<u64>>| {
-            set.iter().fold(Digest::default(), |sum, range| sum.combine(state.index.digest(range)))
+            set.iter().fold(Digest::default(), |sum, range| sum.combine(self.core.digest(range)))
         };
         sets.iter().map(sum).collect()
     }
 
     /// Token and stamp of the records in `ranges`, which are disjoint and in order, and whether these are all. If not,
-    /// the rest lies behind the last one's token.
+    /// the rest lies behind the last one's token. Records that are known to be damaged are left out.
     ///
     /// At most `limit`, unless more have the first token: the records of one token are never separated.
     #[must_use]
     pub fn list(&self, ranges: &[RangeInclusive<u64>], limit: usize) -> (Vec<(u64, Stamp)>, bool) {
-        self.shared.lock().index.list(ranges, limit)
+        self.core.list(ranges, limit)
     }
 
     /// The records with these tokens, in token order, as many as have `max_bytes` of keys and values.
     ///
     /// The records of one token are never separated, and those of the first that has any always come.
-    #[must_use]
-    pub fn records_at(&self, tokens: &[u64], max_bytes: usize) -> Vec<(Key, Record)> {
+    ///
+    /// # Errors
+    /// [`ReadError::Io`]; damaged records are counted.
+    pub fn records_at(&self, tokens: &[u64], max_bytes: usize) -> Result<Scanned, ReadError> {
         let mut tokens = tokens.to_vec();
         tokens.sort_unstable();
         tokens.dedup();
-        self.shared.lock().index.fetch(&tokens, max_bytes)
+        self.core.records_at(&tokens, max_bytes)
+    }
+
+    /// Reads records in token order, about `max_bytes` of them, to see whether they are what was written. Those that
+    /// are not are out of digests and lists from then on, so that replicas bring them again.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`].
+    pub fn scrub(
+        &self,
+        from: Option<ScrubPosition>,
+        max_bytes: u64,
+    ) -> Result<Scrubbed, ReadError> {
+        self.core.scrub(from, max_bytes)
     }
 
     /// The token of a key.
     #[must_use]
     pub fn token(&self, key: &Key) -> u64 {
-        (self.options.token_of)(key.as_bytes())
+        (self.core.options.token_of)(key.as_bytes())
     }
 
-    /// Writes all records into one file and gives up the part of the log that is not needed any more. Runs on the
-    /// caller's thread while reads and writes go on; only one at a time.
+    /// Writes the index into one file, so that the next opening need not read all of the log. Runs on the caller's
+    /// thread while reads and writes go on; only one at a time.
     ///
-    /// Two snapshots are kept, and enough of the log that the older one and the log give everything as well.
+    /// Nothing is lost without it: the log has everything.
     ///
     /// # Errors
     /// [`SnapshotError`]. It may have failed after the snapshot was in place, when tidying up.
     pub fn snapshot(&self) -> Result<SnapshotInfo, SnapshotError> {
-        let _alone = self.snapshotting.lock().unwrap_or_else(PoisonError::into_inner);
-        let (seq, covered) = {
-            let state = self.shared.lock();
-            (state.applied_seq, state.bytes_since_snapshot)
-        };
-        // Under the lax policies some of it may not be durable yet. A snapshot must not be ahead of the log, which
-        // would number other frames alike after a crash.
-        self.log.sync().map_err(SnapshotError::Log)?;
-        let number = self.lock_snapshots().take_number();
-        let mut after: Option<Place> = None;
-        let next_batch = || {
-            let state = self.shared.lock();
-            let records = if buggify!(OneRecordSnapshotted) { 1 } else { SNAPSHOT_BATCH_RECORDS };
-            let batch = state.index.scan(after.as_ref(), records, SNAPSHOT_BATCH_BYTES);
-            after = batch.last().map(|(key, _)| self.place(key));
-            if planted!(TombstoneDroppedByAge) {
-                let old_ms = state.ceiling.wall_ms().saturating_sub(3_000);
-                let is_old = |record: &Record| record.version.timestamp.wall_ms() < old_ms;
-                return batch
-                    .into_iter()
-                    .filter(|(_, r)| !r.is_tombstone() || !is_old(r))
-                    .collect();
-            }
-            drop(state);
-            batch
-        };
-        let ceiling = || self.shared.lock().ceiling;
-        let info = publish(&*self.fs, &self.snapshot_dir, number, seq, next_batch, ceiling)
-            .map_err(|error| {
-                // Whatever is left of it is overwritten by the next one; removing it only gives back room.
-                let _ = self.fs.remove(&unfinished_path(&self.snapshot_dir));
-                self.failed(error)
-            })?;
-        let older = self.lock_snapshots().made(&info);
-        self.shared.lock().bytes_since_snapshot -= covered;
-        self.tidy(&info, older.as_ref()).map_err(|error| self.failed(error))?;
-        Ok(info)
+        self.core.snapshot()
     }
 
     /// Whether so much was logged since the last snapshot that it is time for another.
     #[must_use]
     pub fn snapshot_due(&self) -> bool {
-        let state = self.shared.lock();
-        let most = self.options.snapshot_after_bytes.max(state.index.live_bytes());
-        state.bytes_since_snapshot > most || buggify!(SnapshotEarly)
+        let snapshot_bytes = self.core.shards.counts().entries * ENTRY_BYTES as u64;
+        let most = self.core.options.snapshot_after_bytes.max(snapshot_bytes);
+        self.core.shards.account().bytes_since_snapshot > most || buggify!(SnapshotEarly)
+    }
+
+    /// Does a step of compaction, of about `max_bytes`: copies what is needed of a segment that has much that is not,
+    /// and in the end gives the segment up. A store whose log has threads does so by itself.
+    ///
+    /// # Errors
+    /// [`CompactError`].
+    pub fn compact(&self, max_bytes: u64) -> Result<Step, CompactError> {
+        self.core.compact(max_bytes, false)
     }
 
     /// Does the log's work on the caller's thread, see [`Log::turn`].
@@ -437,7 +393,7 @@ impl Store {
     /// # Panics
     /// If the log has threads of its own.
     pub fn turn(&self, now: Duration) -> Option<Duration> {
-        self.log.turn(now)
+        self.core.log.turn(now)
     }
 
     /// Syncs everything written so far, whatever the policy.
@@ -445,25 +401,75 @@ impl Store {
     /// # Errors
     /// [`LogError::Poisoned`].
     pub fn sync(&self) -> Result<(), LogError> {
-        self.log.sync()
+        self.core.log.sync()
     }
 
     /// Why the store takes no more writes, if it does not.
     #[must_use]
     pub fn poisoned(&self) -> Option<LogError> {
-        self.log.poisoned()
+        self.core.log.poisoned()
     }
 
     /// Counters for a page that shows them.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
+        self.core.stats()
+    }
+
+    /// Ends the store, with a snapshot, so that it is opened quickly again. Dropping it is as safe, but slower then.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; the store is closed all the same.
+    pub fn close(mut self) -> Result<SnapshotInfo, SnapshotError> {
+        self.maintenance = None;
+        self.core.snapshot()
+    }
+}
+
+impl Core {
+    fn position(&self, key: &[u8]) -> Position {
+        self.shards.secret.position((self.options.token_of)(key), key)
+    }
+
+    fn submit_ceiling(&self, ceiling: Timestamp, tag: u64) -> Result<Ticket, LogError> {
+        let bits = ceiling.bits().to_le_bytes();
+        self.log.submit_with(KIND_CEILING, tag, |buf| buf.extend(bits))
+    }
+
+    fn snapshot(&self) -> Result<SnapshotInfo, SnapshotError> {
+        let _alone = self.snapshotting.lock().unwrap_or_else(PoisonError::into_inner);
+        let covered = self.shards.account().bytes_since_snapshot;
+        let number = self.lock_snapshots().take_number();
+        let sync = || self.log.sync();
+        let info = publish(&*self.fs, &self.snapshot_dir, number, &self.shards, sync).map_err(
+            |error| {
+                // Whatever is left of it is overwritten by the next one; removing it only gives back room.
+                let _ = self.fs.remove(&unfinished_path(&self.snapshot_dir));
+                match error {
+                    Unpublished::Io(error) => self.failed(error),
+                    Unpublished::Log(error) => SnapshotError::Log(error),
+                }
+            },
+        )?;
+        self.lock_snapshots().made(&info);
+        self.shards.account().bytes_since_snapshot -= covered;
+        self.tidy(&info).map_err(|error| self.failed(error))?;
+        Ok(info)
+    }
+
+    fn compact(&self, max_bytes: u64, quiet: bool) -> Result<Step, CompactError> {
+        let mut compaction = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
+        let percent = self.options.compact_at_percent;
+        compaction.step(self, max_bytes, if quiet { percent / 3 } else { percent })
+    }
+
+    fn stats(&self) -> StoreStats {
         let log = self.log.stats();
         let (snapshot, snapshots) = {
             let snapshots = self.lock_snapshots();
             (snapshots.newest.clone(), snapshots.made)
         };
-        let state = self.shared.lock();
-        let live_bytes = state.index.live_bytes();
+        let counts = self.shards.counts();
         let snapshot_bytes = snapshot.as_ref().map_or(0, |info| info.bytes);
         StoreStats {
             log_dir: self.log.dir().to_path_buf(),
@@ -472,9 +478,13 @@ impl Store {
             wal_ops: log.frames,
             wal_bytes: log.bytes,
             segments: log.segments,
-            keys: state.index.keys(),
-            live_bytes,
-            dead_bytes: (log.bytes + snapshot_bytes).saturating_sub(live_bytes),
+            keys: counts.entries,
+            tombstones: counts.tombstones,
+            damaged: counts.damaged,
+            live_bytes: counts.live_bytes,
+            dead_bytes: (log.bytes + snapshot_bytes).saturating_sub(counts.live_bytes),
+            compacted_segments: self.compacted.load(Ordering::Relaxed),
+            compacted_bytes: self.shards.moves.written_bytes(),
             queued_bytes: log.queued_bytes,
             snapshots,
             snapshot,
@@ -483,30 +493,18 @@ impl Store {
             corrupt_frames: self.recovered.corrupt_frames(),
         }
     }
-    fn place(&self, key: &Key) -> Place {
-        (self.token(key), key.clone())
-    }
 
-    /// Removes what a new snapshot makes needless. What the older of the two needs stays.
-    fn tidy(&self, info: &SnapshotInfo, older: Option<&SnapshotInfo>) -> io::Result<()> {
-        let kept = [Some(info.number), older.map(|older| older.number)];
+    /// Removes the snapshots that a new one makes needless.
+    fn tidy(&self, info: &SnapshotInfo) -> io::Result<()> {
         let mut removed = false;
-        for number in
-            self.fs.list(&self.snapshot_dir)?.iter().filter_map(|name| snapshot_number(name))
-        {
-            if !kept.contains(&Some(number)) {
+        let names = self.fs.list(&self.snapshot_dir)?;
+        for number in names.iter().filter_map(|name| snapshot_number(name)) {
+            if number != info.number {
                 self.fs.remove(&snapshot_path(&self.snapshot_dir, number))?;
                 removed = true;
             }
         }
-        if removed {
-            self.fs.sync_dir(&self.snapshot_dir)?;
-        }
-        match older {
-            _ if planted!(LogCutEarly) => self.log.recycle_below(info.seq + 1),
-            Some(older) => self.log.recycle_below(older.seq + 1),
-            None => Ok(()),
-        }
+        if removed { self.fs.sync_dir(&self.snapshot_dir) } else { Ok(()) }
     }
 
     fn failed(&self, source: io::Error) -> SnapshotError {
@@ -521,92 +519,20 @@ impl Store {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Snapshots {
     fn take_number(&mut self) -> u64 {
         self.next_number += 1;
         self.next_number - 1
     }
 
-    /// Takes in a new snapshot, and returns the one that was the newest.
-    fn made(&mut self, info: &SnapshotInfo) -> Option<SnapshotInfo> {
+    fn made(&mut self, info: &SnapshotInfo) {
         self.made += 1;
-        self.newest.replace(info.clone())
+        self.newest = Some(info.clone());
     }
 }
 
-/// Reads the newest snapshot that is good, and returns the number for the next one.
-fn load_snapshot(
-    fs: &dyn Fs,
-    dir: &Path,
-    options: &StoreOptions,
-    state: &mut State,
-    recovered: &mut Recovered,
-) -> Result<u64, OpenError> {
-    let names = fs.list(dir).map_err(OpenError::io("list", dir))?;
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| snapshot_number(name)).collect();
-    numbers.sort_unstable();
-    let next_number = numbers.last().map_or(1, |last| last + 1);
-    for number in numbers.into_iter().rev() {
-        let path = snapshot_path(dir, number);
-        let mut attempt = State::new();
-        let outcome = snapshot::read(fs, &path, number, &mut |key, record| {
-            let token = (options.token_of)(key.as_bytes());
-            attempt.index.merge((token, key), Held::new(record));
-        });
-        match outcome {
-            Ok(contents) => {
-                *state = attempt;
-                state.ceiling = contents.ceiling;
-                recovered.records = contents.info.records;
-                recovered.snapshot = Some(contents.info);
-                break;
-            }
-            Err(bad) => {
-                if let Some(refusal) = bad.refusal(&path) {
-                    return Err(refusal);
-                }
-                if matches!(bad, BadSnapshot::Damaged { .. }) {
-                    let aside = dir.join("damaged-snapshot");
-                    durable_replace(fs, &path, &aside)
-                        .map_err(OpenError::io("set aside", &path))?;
-                }
-                recovered.bad_snapshots.push((path, bad.to_string()));
-            }
-        }
-    }
-    Ok(next_number)
-}
-
-fn replay(
-    frame: Frame<'_>,
-    token_of: fn(&[u8]) -> u64,
-    state: &mut State,
-    recovered: &mut Recovered,
-) {
-    match frame.kind {
-        KIND_RECORD => {
-            if let Ok((key, record)) = decode_record(&Bytes::copy_from_slice(frame.payload)) {
-                recovered.records += 1;
-                let token = token_of(key.as_bytes());
-                state.index.merge((token, key), Held::new(record));
-                return;
-            }
-        }
-        KIND_CEILING => {
-            if let Ok(bits) = frame.payload.try_into() {
-                state.ceiling = state.ceiling.max(Timestamp::from_bits(u64::from_le_bytes(bits)));
-                return;
-            }
-        }
-        _ => {}
-    }
-    recovered.unknown_frames += 1;
+fn too_many_writers(error: TooManyWriters) -> LogError {
+    LogError::Exhausted { cause: Arc::new(io::Error::other(error)) }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quorate_node::NodeOptions;
 use quorate_storage::{
-    Damage,
+    Damage, ReadError, Step,
     fault::{Crash, Fault, FaultKind},
 };
 
@@ -14,6 +14,12 @@ use crate::{
     network::micros,
     process::{self, Process, Which},
 };
+
+/// How much compaction does at a time.
+const COMPACTION_STEPS: usize = 8;
+const COMPACTION_BYTES: u64 = 16 << 10;
+/// How much is read again at a time.
+const SCRUB_BYTES: u64 = 32 << 10;
 
 impl World {
     /// Lets all disks work and have room, at the usual speed, and takes back what was to end processes.
@@ -175,13 +181,15 @@ impl World {
         })?;
         let truncated_bytes = opened.truncated_bytes();
         let damages: Vec<Damage> = opened.damages().cloned().collect();
+        let bad_snapshot = !opened.store_found.bad_snapshots.is_empty();
         let process = Process::start(opened, &self.ring, &machine.options, now);
         machine.process = Some(Box::new(process));
         self.trace.note(&[self.now_us, 2, node as u64, truncated_bytes]);
         if truncated_bytes > 0 {
             self.coverage.count("state: torn tail cut");
         }
-        let noticed = truncated_bytes > 0 || !damages.is_empty();
+        // Which records are damaged may be known from a snapshot only.
+        let noticed = truncated_bytes > 0 || !damages.is_empty() || bad_snapshot;
         if !damages.is_empty() {
             self.coverage.count("state: damage found in a log");
             if !machine.damaged {
@@ -246,21 +254,64 @@ impl World {
             return;
         }
         let store = &process.local.store;
+        for _ in 0..COMPACTION_STEPS {
+            match store.compact(COMPACTION_BYTES) {
+                Ok(Step::Moved { bytes: 1.. }) => self.coverage.count("state: records compacted"),
+                Ok(Step::Moved { .. }) => {}
+                Ok(Step::Kept { .. }) => {}
+                Ok(Step::Released { .. }) => self.coverage.count("state: segment compacted"),
+                Ok(Step::Idle | Step::Waiting) | Err(_) => break,
+            }
+        }
         if (snapshot || store.snapshot_due()) && store.snapshot().is_ok() {
             self.coverage.count("state: snapshot made");
         }
+        let scrubbed = store.scrub(self.machines[node].scrubbed, SCRUB_BYTES);
         if process.local.hints.maintain().is_ok_and(|more| more) {
             self.coverage.count("state: hints written again");
         }
+        self.machines[node].scrubbed = scrubbed.ok().and_then(|scrubbed| scrubbed.next);
+        self.check_damaged(node);
         self.plan_turn(node, Which::Store);
         self.plan_turn(node, Which::Hints);
+    }
+
+    /// Has a node read all its records, as it would with time.
+    pub(crate) fn scrub(&mut self, node: usize) {
+        let Some(process) = &self.machines[node].process else { return };
+        let mut from = None;
+        while let Ok(scrubbed) = process.local.store.scrub(from, SCRUB_BYTES) {
+            from = scrubbed.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        self.check_damaged(node);
+    }
+
+    /// Records are damaged only if somebody has damaged the files.
+    fn check_damaged(&mut self, node: usize) {
+        let machine = &self.machines[node];
+        let damaged = machine.process.as_ref().map_or(0, |it| it.local.store.stats().damaged);
+        if damaged > 0 {
+            self.coverage.count("state: damage found late");
+            if !machine.damaged {
+                let what =
+                    format!("[damage] {} has {damaged} records damaged by nobody", name(node));
+                self.breaks(what);
+            }
+        }
     }
 
     pub(super) fn check_answered_for(&mut self, node: usize) {
         let machine = &self.machines[node];
         let Some(process) = &machine.process else { return };
         let lost = machine.answered_for.iter().find(|(key, version)| {
-            process.local.store.get(key).is_none_or(|record| record.version < **version)
+            match process.local.store.get(key) {
+                Ok(record) => record.is_none_or(|record| record.version < **version),
+                // It says so. What it holds and has not read since may have been damaged with the rest.
+                Err(error) => matches!(error, ReadError::Damaged) && !machine.damaged,
+            }
         });
         if let Some((key, version)) = lost {
             let what = format!("[held] {} has lost {key:?} of version {version}", name(node));

@@ -5,7 +5,10 @@ use std::time::Duration;
 use quorate_node::{
     Action, ClientReply, ClientRequest, Event, Message, PutOutcome, StoreReply, StoreRequest,
 };
-use quorate_storage::fault::{Fault, FaultKind};
+use quorate_storage::{
+    ReadError,
+    fault::{Fault, FaultKind},
+};
 
 use super::{Answer, Answered, Open, World, agenda::Happening, name};
 use crate::{
@@ -69,7 +72,7 @@ impl World {
                     };
                     if let StoreRequest::Apply { key, record } = &request {
                         self.check_skew(node, record);
-                        self.machines[node].applying.insert(id, key.clone());
+                        self.machines[node].applying.insert(id, (key.clone(), record.version));
                     }
                     match process.local.submit(id, request) {
                         Some(reply) => {
@@ -162,11 +165,21 @@ impl World {
     /// A replica that has answered for a version holds it or a greater one from then on.
     pub(super) fn applied(&mut self, node: usize, id: u64, reply: &StoreReply) {
         let machine = &mut self.machines[node];
-        let Some(key) = machine.applying.remove(&id) else { return };
-        let stored =
-            matches!(reply, StoreReply::Applied(PutOutcome::Stored | PutOutcome::Superseded(_)));
-        let Some(process) = machine.process.as_ref().filter(|_| stored) else { return };
-        let held = process.local.store.get(&key).map(|record| record.version);
+        let Some((key, applied)) = machine.applying.remove(&id) else { return };
+        let answered = match reply {
+            StoreReply::Applied(PutOutcome::Stored) => applied,
+            StoreReply::Applied(PutOutcome::Superseded(version)) => *version,
+            _ => return,
+        };
+        let Some(process) = machine.process.as_ref() else { return };
+        let before = machine.answered_for.get(&key).copied();
+        let held = match process.local.store.get(&key) {
+            Ok(record) => record.map(|record| record.version),
+            // The device does not work, or nobody had read the record since its frame was damaged.
+            Err(ReadError::Io(_)) => before.max(Some(answered)),
+            Err(_) if machine.damaged => before.max(Some(answered)),
+            Err(_) => None,
+        };
         let before = machine.answered_for.get(&key).copied();
         if held < before || held.is_none() {
             let node = name(node);

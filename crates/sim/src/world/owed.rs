@@ -2,6 +2,7 @@
 
 use quorate_node::{Event, Message, PutOutcome, Request, Response};
 use quorate_record::{Key, NodeId, Record, Version};
+use quorate_storage::ReadError;
 
 use super::{World, name};
 
@@ -76,8 +77,9 @@ impl World {
         let mut lost = std::mem::take(&mut machine.at_risk);
         let mut hints = std::mem::take(&mut machine.owes_at_risk);
         let Some(process) = &machine.process else { return };
-        lost.retain(|key, it| {
-            process.local.store.get(key).is_none_or(|record| record.version < *it)
+        lost.retain(|key, it| match process.local.store.get(key) {
+            Ok(record) => record.is_none_or(|record| record.version < *it),
+            Err(error) => !matches!(error, ReadError::Io(_)),
         });
         for hint in process.node.hints().iter() {
             hints.retain(|(target, key), owed| {
@@ -85,7 +87,9 @@ impl World {
             });
         }
         if !noticed {
-            let record = lost.first_key_value().map(|(key, version)| (key, version, None));
+            // Of a record that cannot be read, the node says so.
+            let record = lost.iter().find(|(key, _)| process.local.store.get(key).is_ok());
+            let record = record.map(|(key, version)| (key, version, None));
             let hint = hints.first_key_value();
             let hint = hint.map(|((target, key), version)| (key, version, Some(target)));
             if let Some((key, version, target)) = record.or(hint) {
@@ -104,7 +108,10 @@ impl World {
         for machine in &mut self.machines {
             let Some(process) = &machine.process else { continue };
             let lost = std::mem::take(&mut machine.lost);
-            let held = |key: &Key| process.local.store.get(key).map(|record| record.version);
+            let held = |key: &Key| {
+                let record = process.local.store.get(key).ok().flatten();
+                record.map(|record| record.version)
+            };
             let healed = lost.iter().filter(|(key, version)| held(key) >= Some(**version)).count();
             self.coverage.add("state: damage in a log healed by peers", healed as u64);
         }

@@ -66,6 +66,7 @@ impl Entry {
     /// # Panics
     /// If the segment's number is greater than [`MAX_SEGMENT`], or the frame lies beyond 32 GiB or has 8 GiB.
     pub(crate) fn at(self, place: Place, bytes: u64) -> Self {
+        debug_assert!(place.segment <= MAX_SEGMENT);
         debug_assert!(
             place.offset.is_multiple_of(ALIGN_BYTES) && bytes.is_multiple_of(ALIGN_BYTES)
         );
@@ -142,6 +143,9 @@ impl Entry {
 
     /// How the records compare, by their [stamps](Stamp); neither key nor place counts.
     pub(crate) fn order(&self, other: &Self, writers: &Writers) -> Ordering {
+        if planted!(TiesByArrival) {
+            return self.timestamp.cmp(&other.timestamp);
+        }
         self.timestamp
             .cmp(&other.timestamp)
             .then_with(|| writers.order(self.writer, other.writer))

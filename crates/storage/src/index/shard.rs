@@ -149,6 +149,7 @@ impl Shard {
     }
 
     /// Takes out the entry of a position.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no tombstone is dropped yet"))]
     pub(crate) fn remove(&mut self, position: Position, writers: &Writers) -> Option<Entry> {
         let (leaf, found) = self.find(position);
         let entry = self.leaves[leaf].remove(found.ok()?);
@@ -262,6 +263,13 @@ impl Shard {
             }
         };
         self.count_in(&entry, writers);
+        if let Merged::Replaced(old) = merged
+            && planted!(DigestNotUpdated)
+        {
+            let digest = &mut self.digests[bucket(entry.token())];
+            digest.remove(entry.digest_hash(writers));
+            digest.add(old.digest_hash(writers));
+        }
         merged
     }
 

@@ -1,0 +1,218 @@
+//! Opening a store: the newest good snapshot, and what the log has behind it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+use quorate_record::{Timestamp, decode_record_view};
+
+use super::compaction::Compaction;
+use super::shards::Shards;
+use super::snapshot::{self, BadSnapshot, Contents, snapshot_number, snapshot_path};
+use super::{Core, KIND_CEILING, KIND_RECORD, Recovered, Snapshots, StoreOptions};
+use crate::fs::{Fs, create_dir_durably, durable_replace};
+use crate::index::{Entry, SHARDS, Secret, Shard, TooManyWriters, Writers, shard_of};
+use crate::log::{Log, LogOptions};
+use crate::queue::Place;
+use crate::recovery::{Damage, Frame, OpenError, Recovery};
+use crate::segments::SegmentInfo;
+
+impl Core {
+    pub(super) fn open(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        options: &StoreOptions,
+        on_progress: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<Self, OpenError> {
+        let snapshot_dir = dir.join("snapshot");
+        create_dir_durably(&*fs, &snapshot_dir).map_err(OpenError::io("create", &snapshot_dir))?;
+        let mut recovered = Recovered::default();
+        let (loaded, next_number) = load_snapshot(&*fs, &snapshot_dir, options, &mut recovered)?;
+        let shards = Arc::new(loaded.into_shards(on_progress));
+
+        let snapshot_seq = recovered.snapshot.as_ref().map_or(0, |info| info.seq);
+        let log_options = LogOptions {
+            next_seq_at_least: snapshot_seq + 1,
+            replay_after: snapshot_seq,
+            ..options.log.clone()
+        };
+        let (settler, mut done) = (shards.clone(), Vec::new());
+        let mut too_many = None;
+        let (log, report) = Log::open(
+            fs.clone(),
+            &dir.join("log"),
+            &log_options,
+            move |progress| settler.settle(&progress, &mut done),
+            |frame| {
+                if frame.seq <= snapshot_seq {
+                    return;
+                }
+                let replayed = replay(&frame, options.token_of, &shards, &mut recovered);
+                too_many = too_many.take().or(replayed.err());
+            },
+        )?;
+        if let Some(error) = too_many {
+            return Err(OpenError::io("index", dir)(io::Error::other(error)));
+        }
+        recovered.lost_records = mark_lost(&shards, &log.segments(), &report);
+        recovered.truncated_bytes = report.truncated_bytes;
+        recovered.damages = report.damages;
+        shards.account().applied_seq = log.stats().last_seq;
+        recovered.clock_ceiling = shards.durable_ceiling().map(|(ceiling, _)| ceiling);
+        let snapshots = Snapshots { newest: recovered.snapshot.clone(), next_number, made: 0 };
+        Ok(Self {
+            fs,
+            snapshot_dir,
+            options: options.clone(),
+            shards,
+            log,
+            snapshotting: Mutex::default(),
+            snapshots: Mutex::new(snapshots),
+            compaction: Mutex::new(Compaction::default()),
+            compacted: AtomicU64::new(0),
+            recovered,
+        })
+    }
+}
+
+/// What a snapshot says, or nothing.
+struct Loaded {
+    secret: Secret,
+    writers: Writers,
+    parts: Vec<Shard>,
+    ceiling: Option<(Timestamp, Place)>,
+}
+
+impl Loaded {
+    fn into_shards(self, on_progress: Box<dyn Fn() + Send + Sync>) -> Shards {
+        let shards = Shards::new(self.secret, self.writers, self.parts, on_progress);
+        if let Some((ceiling, place)) = self.ceiling {
+            shards.recover_ceiling(ceiling, place);
+        }
+        shards
+    }
+}
+
+/// Reads the newest snapshot that is good, and returns the number for the next one.
+fn load_snapshot(
+    fs: &dyn Fs,
+    dir: &Path,
+    options: &StoreOptions,
+    recovered: &mut Recovered,
+) -> Result<(Loaded, u64), OpenError> {
+    let names = fs.list(dir).map_err(OpenError::io("list", dir))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| snapshot_number(name)).collect();
+    numbers.sort_unstable();
+    let next_number = numbers.last().map_or(1, |last| last + 1);
+    for number in numbers.into_iter().rev() {
+        let path = snapshot_path(dir, number);
+        match load(fs, &path, number) {
+            Ok((contents, parts)) => {
+                recovered.records = contents.info.records;
+                recovered.snapshot = Some(contents.info);
+                let Contents { secret, writers, ceiling, .. } = contents;
+                return Ok((Loaded { secret, writers, parts, ceiling }, next_number));
+            }
+            Err(bad) => {
+                if let Some(refusal) = bad.refusal(&path) {
+                    return Err(refusal);
+                }
+                if matches!(bad, BadSnapshot::Damaged { .. }) {
+                    let aside = dir.join("damaged-snapshot");
+                    durable_replace(fs, &path, &aside)
+                        .map_err(OpenError::io("set aside", &path))?;
+                }
+                recovered.bad_snapshots.push((path, bad.to_string()));
+            }
+        }
+    }
+    let secret = Secret(options.secret.unwrap_or_else(random));
+    let parts = (0..SHARDS).map(Shard::new).collect();
+    Ok((Loaded { secret, writers: Writers::new(), parts, ceiling: None }, next_number))
+}
+
+fn load(fs: &dyn Fs, path: &Path, number: u64) -> Result<(Contents, Vec<Shard>), BadSnapshot> {
+    let mut parts: Vec<Shard> = (0..SHARDS).map(Shard::new).collect();
+    let mut in_order = true;
+    let contents = snapshot::read(fs, path, number, &mut |entries, writers| {
+        let Some(first) = entries.first() else { return };
+        in_order &= parts[shard_of(first.token())].append(entries, writers).is_ok();
+    })?;
+    if in_order { Ok((contents, parts)) } else { Err(BadSnapshot::Damaged { offset: 0 }) }
+}
+
+fn replay(
+    frame: &Frame<'_>,
+    token_of: fn(&[u8]) -> u64,
+    shards: &Shards,
+    recovered: &mut Recovered,
+) -> Result<(), TooManyWriters> {
+    if planted!(TailNotReplayed) && recovered.snapshot.is_some() {
+        return Ok(());
+    }
+    match frame.kind {
+        KIND_RECORD => {
+            if let Ok(record) = decode_record_view(frame.payload) {
+                recovered.records += 1;
+                let token = token_of(record.key);
+                let stamp = record.stamp();
+                let entry = shards.entry(token, record.key, &stamp, record.is_tombstone())?;
+                shards.recover(entry.at(frame.place, frame.bytes.into()));
+                return Ok(());
+            }
+        }
+        KIND_CEILING => {
+            if let Ok(bits) = frame.payload.try_into() {
+                let ceiling = Timestamp::from_bits(u64::from_le_bytes(bits));
+                shards.recover_ceiling(ceiling, frame.place);
+                return Ok(());
+            }
+        }
+        _ => {}
+    }
+    recovered.unknown_frames += 1;
+    Ok(())
+}
+
+/// Marks the records that the snapshot names and the log does not have, and counts them.
+fn mark_lost(shards: &Shards, segments: &[SegmentInfo], report: &Recovery) -> u64 {
+    let has = |number| segments.binary_search_by_key(&number, |segment| segment.number).is_ok();
+    let all_there = shards.account().usage.live_segments().all(has);
+    if all_there && report.damages.is_empty() && report.truncated_bytes == 0 {
+        return 0;
+    }
+    let mut lost = Vec::new();
+    for number in 0..SHARDS {
+        let part = shards.part(number);
+        let is_lost =
+            |entry: &&Entry| !entry.is_damaged() && !is_there(entry, segments, &report.damages);
+        lost.extend(part.index.range(..).filter(is_lost).map(|it| (it.position(), it.place())));
+    }
+    lost.iter().for_each(|&(position, place)| shards.mark_damaged(position, place));
+    lost.len() as u64
+}
+
+fn is_there(entry: &Entry, segments: &[SegmentInfo], damages: &[Damage]) -> bool {
+    let place = entry.place();
+    let end = place.offset + entry.bytes();
+    let Ok(at) = segments.binary_search_by_key(&place.segment, |segment| segment.number) else {
+        return false;
+    };
+    let overlaps = |damage: &Damage| {
+        damage.segment == place.segment
+            && damage.offset < end
+            && place.offset < damage.offset + damage.len
+    };
+    end <= segments[at].used_bytes && !damages.iter().any(overlaps)
+}
+
+/// Bits that nobody outside can guess.
+fn random() -> [u8; 16] {
+    let halves = [(); 2].map(|()| RandomState::new().hash_one(()));
+    let mut bits = [0; 16];
+    bits[..8].copy_from_slice(&halves[0].to_le_bytes());
+    bits[8..].copy_from_slice(&halves[1].to_le_bytes());
+    bits
+}

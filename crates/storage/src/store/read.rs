@@ -1,0 +1,261 @@
+//! Reading records: the index says where they are, the log has them.
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+use quorate_record::{Digest, Key, Record, Stamp, decode_record_view};
+
+use super::{Core, KIND_RECORD};
+use crate::index::{Entry, Position, SHARDS, shard_of};
+use crate::read::ReadError;
+
+/// Some records, and how many more there are that could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// In token order.
+    pub records: Vec<(Key, Record)>,
+    /// Records in between that are damaged.
+    pub damaged: u64,
+}
+
+/// How far scrubbing has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScrubPosition(Position);
+
+/// What a step of scrubbing has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Where to go on; `None` at the end.
+    pub next: Option<ScrubPosition>,
+    /// Records that were read.
+    pub records: u64,
+    /// Bytes of their frames.
+    pub bytes: u64,
+    /// Records that are damaged, those included that were known to be.
+    pub damaged: u64,
+}
+
+/// How much of the index is looked at under one lock.
+const BATCH_ENTRIES: usize = 64;
+
+/// A larger frame is read into a buffer of its own, which its record keeps.
+const MOST_SHARED_BYTES: u64 = 32 << 10;
+
+thread_local! {
+    /// What small frames are read into.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Core {
+    pub(super) fn get(&self, key: &Key) -> Result<Option<Record>, ReadError> {
+        let read = self.read_at(self.position(key.as_bytes()), Some(key))?;
+        Ok(read.map(|(_, record)| record))
+    }
+
+    pub(super) fn scan(&self, after: Option<&Key>, limit: usize) -> Result<Scanned, ReadError> {
+        let mut after = after.map(|key| self.position(key.as_bytes()));
+        let mut scanned = Scanned::default();
+        let mut batch = Vec::new();
+        for shard in after.map_or(0, |position| shard_of(position.token))..SHARDS {
+            loop {
+                let most = (limit - scanned.records.len()).min(BATCH_ENTRIES);
+                if most == 0 {
+                    return Ok(scanned);
+                }
+                self.shards.copy_entries(shard, after, most, &mut batch);
+                let Some(last) = batch.last() else { break };
+                after = Some(last.position());
+                for entry in &batch {
+                    self.read_into(&mut scanned, entry.position())?;
+                }
+            }
+        }
+        Ok(scanned)
+    }
+
+    pub(super) fn records_at(
+        &self,
+        tokens: &[u64],
+        max_bytes: usize,
+    ) -> Result<Scanned, ReadError> {
+        let mut scanned = Scanned::default();
+        let mut bytes = 0_usize;
+        for &token in tokens {
+            let mut positions = Vec::new();
+            {
+                let part = self.shards.part(shard_of(token));
+                let group = part.index.range(Position::first_of(token)..=Position::last_of(token));
+                positions.extend(group.map(Entry::position));
+            }
+            let mut group = Scanned::default();
+            for position in positions {
+                self.read_into(&mut group, position)?;
+            }
+            let len = |(key, record): &(Key, Record)| {
+                key.as_bytes().len() + record.value.as_ref().map_or(0, Bytes::len)
+            };
+            bytes = bytes.saturating_add(group.records.iter().map(len).sum());
+            if bytes > max_bytes && !scanned.records.is_empty() {
+                break;
+            }
+            scanned.records.append(&mut group.records);
+            scanned.damaged += group.damaged;
+        }
+        Ok(scanned)
+    }
+
+    pub(super) fn digest(&self, tokens: &RangeInclusive<u64>) -> Digest {
+        if tokens.is_empty() {
+            return Digest::default();
+        }
+        (shard_of(*tokens.start())..=shard_of(*tokens.end()))
+            .map(|shard| self.shards.part(shard).index.digest(tokens, &self.shards.writers))
+            .fold(Digest::default(), Digest::combine)
+    }
+
+    pub(super) fn list(
+        &self,
+        ranges: &[RangeInclusive<u64>],
+        limit: usize,
+    ) -> (Vec<(u64, Stamp)>, bool) {
+        let mut items: Vec<(u64, Stamp)> = Vec::new();
+        for range in ranges.iter().filter(|range| !range.is_empty()) {
+            let positions = Position::first_of(*range.start())..=Position::last_of(*range.end());
+            for shard in shard_of(*range.start())..=shard_of(*range.end()) {
+                let part = self.shards.part(shard);
+                let entries = part.index.range(positions.clone());
+                for entry in entries.filter(|entry| !entry.is_damaged()) {
+                    let token = entry.token();
+                    let (first, last) =
+                        (items.first().map(|item| item.0), items.last().map(|item| item.0));
+                    if items.len() >= limit && first != Some(token) {
+                        if last == Some(token) {
+                            items.truncate(items.partition_point(|item| item.0 < token));
+                        }
+                        return (items, false);
+                    }
+                    items.push((token, entry.stamp(&self.shards.writers)));
+                }
+            }
+        }
+        (items, true)
+    }
+
+    pub(super) fn scrub(
+        &self,
+        from: Option<ScrubPosition>,
+        max_bytes: u64,
+    ) -> Result<Scrubbed, ReadError> {
+        let mut scrubbed = Scrubbed { next: None, records: 0, bytes: 0, damaged: 0 };
+        let mut after = from.map(|ScrubPosition(position)| position);
+        let mut batch = Vec::new();
+        for shard in after.map_or(0, |position| shard_of(position.token))..SHARDS {
+            loop {
+                self.shards.copy_entries(shard, after, BATCH_ENTRIES, &mut batch);
+                if batch.is_empty() {
+                    break;
+                }
+                for entry in &batch {
+                    if scrubbed.bytes >= max_bytes {
+                        return Ok(scrubbed);
+                    }
+                    after = Some(entry.position());
+                    scrubbed.next = after.map(ScrubPosition);
+                    scrubbed.bytes += entry.bytes();
+                    match self.read_at(entry.position(), None) {
+                        Ok(_) => scrubbed.records += 1,
+                        Err(ReadError::Damaged) => scrubbed.damaged += 1,
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        scrubbed.next = None;
+        Ok(scrubbed)
+    }
+
+    fn read_into(&self, scanned: &mut Scanned, position: Position) -> Result<(), ReadError> {
+        match self.read_at(position, None) {
+            Ok(record) => scanned.records.extend(record),
+            Err(ReadError::Damaged) => scanned.damaged += 1,
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// The record of a position, whose key is `key` if that is given.
+    fn read_at(
+        &self,
+        position: Position,
+        key: Option<&Key>,
+    ) -> Result<Option<(Key, Record)>, ReadError> {
+        let mut failed_at = None;
+        loop {
+            let Some(entry) = self.shards.get(position) else { return Ok(None) };
+            if entry.is_damaged() {
+                return unreadable();
+            }
+            match self.read_entry(&entry, key) {
+                Ok(record) => return Ok(Some(record)),
+                Err(error @ ReadError::Io(_)) => return Err(error),
+                Err(ReadError::Damaged | ReadError::Gone) => {}
+            }
+            // It may have been moved meanwhile, and the file been given up or be another segment's by now.
+            if failed_at == Some(entry.place()) {
+                self.shards.mark_damaged(position, entry.place());
+                return unreadable();
+            }
+            failed_at = Some(entry.place());
+        }
+    }
+
+    /// What is at an entry's place, if it is the entry's record.
+    fn read_entry(&self, entry: &Entry, key: Option<&Key>) -> Result<(Key, Record), ReadError> {
+        let (place, bytes) = (entry.place(), len(entry.bytes()));
+        if entry.bytes() > MOST_SHARED_BYTES {
+            let mut buf = Vec::new();
+            let (kind, payload) = self.log.read(place, bytes, &mut buf)?;
+            let frame = Bytes::from(buf).slice(payload);
+            return self.record_of(entry, key, kind, &frame, |part| frame.slice_ref(part));
+        }
+        BUFFER.with_borrow_mut(|buf| {
+            let (kind, payload) = self.log.read(place, bytes, buf)?;
+            self.record_of(entry, key, kind, &buf[payload], Bytes::copy_from_slice)
+        })
+    }
+
+    /// That a frame is good does not make it the one that was looked for.
+    fn record_of(
+        &self,
+        entry: &Entry,
+        key: Option<&Key>,
+        kind: u8,
+        frame: &[u8],
+        keep: impl Fn(&[u8]) -> Bytes,
+    ) -> Result<(Key, Record), ReadError> {
+        let view = decode_record_view(frame).map_err(|_| ReadError::Damaged)?;
+        let is_it = kind == KIND_RECORD
+            && key.is_none_or(|key| key.as_bytes() == view.key)
+            && view.version == entry.version(&self.shards.writers);
+        if !is_it {
+            return Err(ReadError::Damaged);
+        }
+        let key = match key {
+            Some(key) => key.clone(),
+            None => Key::new(keep(view.key)).map_err(|_| ReadError::Damaged)?,
+        };
+        let value = view.value.map(keep);
+        Ok((key, Record { version: view.version, expires_ms: view.expires_ms, value }))
+    }
+}
+
+/// What is said of a record that is damaged.
+fn unreadable<T>() -> Result<Option<T>, ReadError> {
+    if planted!(DamagedIsAbsent) { Ok(None) } else { Err(ReadError::Damaged) }
+}
+
+/// The size of a frame, as the log takes it.
+pub(super) fn len(bytes: u64) -> u32 {
+    u32::try_from(bytes).expect("a frame is below 4 GiB")
+}

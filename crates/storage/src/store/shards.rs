@@ -1,0 +1,553 @@
+//! What a store knows, cut into parts by token: where the durable records are, and the writes on their way there.
+
+use std::cmp;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use quorate_record::{Stamp, Timestamp};
+
+use super::Applied;
+use super::usage::Usage;
+use crate::completion::Completion;
+use crate::frame::HEADER_BYTES;
+use crate::index::{
+    Counts, Entry, Merged, Position, SHARDS, Secret, Shard, TooManyWriters, Writers, shard_of,
+};
+use crate::queue::{LogError, Place, Progress, Ticket, Written};
+
+/// The tag of frames that hold a ceiling; those of records have the number of their part.
+const CEILING_TAG: u64 = SHARDS as u64;
+
+/// What a frame with a ceiling takes up.
+const CEILING_FRAME_BYTES: u64 = HEADER_BYTES as u64 + 8;
+
+/// Everything that the store has in memory.
+///
+/// Whoever needs several locks takes them in the order of these fields, and one part at a time.
+pub(crate) struct Shards {
+    pub(crate) secret: Secret,
+    pub(crate) writers: Writers,
+    account: Mutex<Account>,
+    parts: Box<[Mutex<Part>]>,
+    ceiling: Mutex<Ceiling>,
+    pub(crate) moves: Moves,
+    ready: Mutex<Vec<Completion<Applied>>>,
+    on_progress: Box<dyn Fn() + Send + Sync>,
+}
+
+/// What the index makes of the log, all in all.
+#[derive(Default)]
+pub(crate) struct Account {
+    pub(crate) usage: Usage,
+    /// Everything up to this sequence number is in the index.
+    pub(crate) applied_seq: u64,
+    /// Bytes of frames logged since the last snapshot.
+    pub(crate) bytes_since_snapshot: u64,
+    /// Bytes of frames logged since the store was opened.
+    pub(crate) logged_bytes: u64,
+}
+
+/// What becomes of the frames that compaction writes again.
+#[derive(Default)]
+pub(crate) struct Moves {
+    /// Bytes of those whose outcome is open.
+    in_flight_bytes: AtomicU64,
+    /// Bytes of those that were written.
+    written_bytes: AtomicU64,
+    /// Why one of them was not written.
+    failure: Mutex<Option<LogError>>,
+}
+
+/// One part of the token space.
+pub(crate) struct Part {
+    /// Durable records only.
+    pub(crate) index: Shard,
+    in_flight: VecDeque<Write>,
+    /// The number of the oldest write in flight; they are counted in the order of their tickets.
+    oldest: u64,
+    /// Which write in flight has the greatest record of a key.
+    greatest: BTreeMap<Position, u64>,
+}
+
+struct Write {
+    entry: Entry,
+    cause: Cause,
+    /// Whoever asked for something that this write answers once it is durable.
+    waiters: Vec<(u64, Applied)>,
+}
+
+#[derive(Clone, Copy)]
+enum Cause {
+    /// Somebody applied a record, and waits under this id.
+    Applied(u64),
+    /// Compaction writes again what is at this place.
+    Moved(Place),
+}
+
+/// The greatest ceiling of the clock, and those on their way.
+#[derive(Default)]
+pub(crate) struct Ceiling {
+    durable: Option<(Timestamp, Place)>,
+    in_flight: VecDeque<(Timestamp, Cause)>,
+}
+
+impl Shards {
+    /// `parts` are the shards of the index, in order.
+    pub(crate) fn new(
+        secret: Secret,
+        writers: Writers,
+        parts: Vec<Shard>,
+        on_progress: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        let mut account = Account::default();
+        for entry in parts.iter().flat_map(|part| part.range(..)) {
+            account.usage.add(entry);
+        }
+        Self {
+            secret,
+            writers,
+            account: Mutex::new(account),
+            parts: parts.into_iter().map(|index| Mutex::new(Part::new(index))).collect(),
+            ceiling: Mutex::default(),
+            moves: Moves::default(),
+            ready: Mutex::default(),
+            on_progress,
+        }
+    }
+
+    /// The entry of a record that has no place yet.
+    ///
+    /// # Errors
+    /// [`TooManyWriters`].
+    pub(crate) fn entry(
+        &self,
+        token: u64,
+        key: &[u8],
+        stamp: &Stamp,
+        is_tombstone: bool,
+    ) -> Result<Entry, TooManyWriters> {
+        let writer = self.writers.intern(&stamp.version.writer)?;
+        let position = self.secret.position(token, key);
+        Ok(Entry::new(position, stamp.version.timestamp, writer, stamp.content, is_tombstone))
+    }
+
+    pub(crate) fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One part of [`SHARDS`].
+    pub(crate) fn part(&self, number: usize) -> MutexGuard<'_, Part> {
+        self.parts[number].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the durable record of a position.
+    pub(crate) fn get(&self, position: Position) -> Option<Entry> {
+        self.part(shard_of(position.token)).index.get(position).copied()
+    }
+
+    /// Puts the next entries of a shard behind `after` in place of what is in `batch`: as many as `most`.
+    pub(crate) fn copy_entries(
+        &self,
+        shard: usize,
+        after: Option<Position>,
+        most: usize,
+        batch: &mut Vec<Entry>,
+    ) {
+        batch.clear();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let part = self.part(shard);
+        // A position of an earlier shard is before all of this one's.
+        batch.extend(part.index.range((from, Bound::Unbounded)).take(most));
+    }
+
+    /// What all parts have, all in all.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        for number in 0..SHARDS {
+            let Counts { entries, tombstones, damaged, live_bytes } =
+                self.part(number).index.counts();
+            sum.entries += entries;
+            sum.tombstones += tombstones;
+            sum.damaged += damaged;
+            sum.live_bytes += live_bytes;
+        }
+        sum
+    }
+
+    /// Judges a record by what is durable, then by what is on its way, and submits it by `submit`, which is given a tag,
+    /// if it is the greatest.
+    ///
+    /// # Errors
+    /// What `submit` says.
+    pub(crate) fn apply(
+        &self,
+        id: u64,
+        entry: Entry,
+        submit: impl FnOnce(u64) -> Result<Ticket, LogError>,
+    ) -> Result<(), LogError> {
+        let number = shard_of(entry.token());
+        let mut part = self.part(number);
+        match part.judge(&entry, &self.writers) {
+            Verdict::Answer(answer) => {
+                drop(part);
+                self.complete(id, answer);
+            }
+            Verdict::Wait(write, answer) => part.wait(write, id, answer),
+            Verdict::Write => {
+                // Under the lock, so that the outcome cannot come before anybody knows what it is of.
+                submit(number as u64)?;
+                part.submitted(entry, Cause::Applied(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits a frame again if the index names the one at `place`, and says whether it does. The entry follows when
+    /// the new one is durable.
+    ///
+    /// # Errors
+    /// What `submit` says.
+    pub(crate) fn move_record(
+        &self,
+        position: Position,
+        place: Place,
+        submit: impl FnOnce(u64) -> Result<Ticket, LogError>,
+    ) -> Result<bool, LogError> {
+        let number = shard_of(position.token);
+        let mut part = self.part(number);
+        let named = part.index.get(position).copied();
+        let Some(entry) = named.filter(|entry| entry.place() == place && !entry.is_damaged())
+        else {
+            return Ok(false);
+        };
+        if planted!(TombstonesNotMoved) && entry.is_tombstone() {
+            return Ok(false);
+        }
+        submit(number as u64)?;
+        self.moves.submitted(entry.bytes());
+        part.submitted(entry, Cause::Moved(place));
+        Ok(true)
+    }
+
+    /// Submits a ceiling unless a greater one is durable.
+    ///
+    /// # Errors
+    /// What `submit` says.
+    pub(crate) fn raise_ceiling(
+        &self,
+        id: u64,
+        to: Timestamp,
+        submit: impl FnOnce(u64) -> Result<Ticket, LogError>,
+    ) -> Result<(), LogError> {
+        let mut ceiling = self.ceiling();
+        if ceiling.durable.is_some_and(|(durable, _)| to <= durable) {
+            drop(ceiling);
+            self.complete(id, Applied::Stored);
+            return Ok(());
+        }
+        submit(CEILING_TAG)?;
+        ceiling.in_flight.push_back((to, Cause::Applied(id)));
+        Ok(())
+    }
+
+    /// Submits the greatest ceiling again if its frame is in `segment`, and says whether it is.
+    ///
+    /// # Errors
+    /// What `submit` says.
+    pub(crate) fn move_ceiling(
+        &self,
+        segment: u64,
+        submit: impl FnOnce(Timestamp, u64) -> Result<Ticket, LogError>,
+    ) -> Result<bool, LogError> {
+        let mut ceiling = self.ceiling();
+        let there = ceiling.durable.filter(|(_, place)| place.segment == segment);
+        let Some((durable, place)) = there.filter(|_| !planted!(CeilingNotMoved)) else {
+            return Ok(false);
+        };
+        submit(durable, CEILING_TAG)?;
+        self.moves.submitted(CEILING_FRAME_BYTES);
+        ceiling.in_flight.push_back((durable, Cause::Moved(place)));
+        Ok(true)
+    }
+
+    /// The greatest ceiling that is durable, and where it is.
+    pub(crate) fn durable_ceiling(&self) -> Option<(Timestamp, Place)> {
+        self.ceiling().durable
+    }
+
+    /// Takes in a record that the log has held since before it was opened.
+    pub(crate) fn recover(&self, entry: Entry) {
+        let mut account = self.account();
+        let mut part = self.part(shard_of(entry.token()));
+        part.merge(entry, &self.writers, &mut account);
+    }
+
+    /// Takes in a ceiling that log or snapshot have held since before they were opened; later places come later.
+    pub(crate) fn recover_ceiling(&self, to: Timestamp, place: Place) {
+        self.ceiling().merge(to, place);
+    }
+
+    /// Notes that the record at `place` cannot be read, unless the index knows better by now.
+    pub(crate) fn mark_damaged(&self, position: Position, place: Place) {
+        let mut account = self.account();
+        let mut part = self.part(shard_of(position.token));
+        if let Some(old) = part.index.mark_damaged(position, place, &self.writers) {
+            account.usage.remove(&old);
+            account.usage.add(&old.damaged());
+        }
+    }
+
+    /// Takes in what became of submissions; `done` is room for completions.
+    pub(crate) fn settle(&self, progress: &Progress<'_>, done: &mut Vec<Completion<Applied>>) {
+        let mut account = self.account();
+        let error = progress.outcome.as_ref().err();
+        for written in progress.frames {
+            let settled = Settled { written, error, done };
+            match usize::try_from(written.tag) {
+                Ok(number) if number < SHARDS => {
+                    self.part(number).settle(settled, &self.writers, &mut account, &self.moves);
+                }
+                _ => self.ceiling().settle(settled, &self.moves),
+            }
+        }
+        if let Ok(last_seq) = progress.outcome {
+            account.applied_seq = last_seq;
+            let bytes: u64 = progress.frames.iter().map(|frame| u64::from(frame.bytes)).sum();
+            account.bytes_since_snapshot += bytes;
+            account.logged_bytes += bytes;
+        }
+        drop(account);
+        if !done.is_empty() {
+            self.ready().append(done);
+            (self.on_progress)();
+        }
+    }
+
+    /// Moves all completions to the end of `out`.
+    pub(crate) fn take_completions(&self, out: &mut Vec<Completion<Applied>>) {
+        out.append(&mut self.ready());
+    }
+
+    fn complete(&self, id: u64, answer: Applied) {
+        self.ready().push(Completion { id, outcome: Ok(answer) });
+        (self.on_progress)();
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Vec<Completion<Applied>>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ceiling(&self) -> MutexGuard<'_, Ceiling> {
+        self.ceiling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One submission and its outcome.
+struct Settled<'a> {
+    written: &'a Written,
+    error: Option<&'a LogError>,
+    done: &'a mut Vec<Completion<Applied>>,
+}
+
+impl Settled<'_> {
+    fn complete(&mut self, id: u64, answer: Applied) {
+        let outcome = self.error.map_or(Ok(answer), |error| Err(error.clone()));
+        self.done.push(Completion { id, outcome });
+    }
+}
+
+impl Part {
+    fn new(index: Shard) -> Self {
+        Self { index, in_flight: VecDeque::new(), oldest: 0, greatest: BTreeMap::new() }
+    }
+
+    /// Compares a record with what is durable, then with what is on its way: an answer must not rest on a record that
+    /// may yet fail to be stored.
+    fn judge(&self, entry: &Entry, writers: &Writers) -> Verdict {
+        let known = self.index.get(entry.position());
+        if let Some(answer) = known.and_then(|known| answer(known, entry, writers)) {
+            return Verdict::Answer(answer);
+        }
+        if self.greatest.is_empty() {
+            return Verdict::Write;
+        }
+        let in_flight = self
+            .greatest
+            .get(&entry.position())
+            .and_then(|&number| Some((number, answer(&self.write(number).entry, entry, writers)?)));
+        match in_flight {
+            Some((_, answer)) if planted!(AnswersByUndurable) => Verdict::Answer(answer),
+            Some((number, answer)) => Verdict::Wait(number, answer),
+            None => Verdict::Write,
+        }
+    }
+
+    fn wait(&mut self, number: u64, id: u64, answer: Applied) {
+        let at = self.at(number);
+        self.in_flight[at].waiters.push((id, answer));
+    }
+
+    fn submitted(&mut self, entry: Entry, cause: Cause) {
+        if let Cause::Applied(_) = cause {
+            self.greatest.insert(entry.position(), self.oldest + self.in_flight.len() as u64);
+        }
+        self.in_flight.push_back(Write { entry, cause, waiters: Vec::new() });
+    }
+
+    fn settle(
+        &mut self,
+        mut settled: Settled<'_>,
+        writers: &Writers,
+        account: &mut Account,
+        moves: &Moves,
+    ) {
+        let Write { entry, cause, waiters } =
+            self.in_flight.pop_front().expect("every submission is noted");
+        let number = self.oldest;
+        self.oldest += 1;
+        let (place, bytes) = (settled.written.place, u64::from(settled.written.bytes));
+        let is_written = settled.error.is_none();
+        match cause {
+            Cause::Applied(id) => {
+                if self.greatest.get(&entry.position()) == Some(&number) {
+                    self.greatest.remove(&entry.position());
+                }
+                if is_written {
+                    self.merge(entry.at(place, bytes), writers, account);
+                }
+                settled.complete(id, Applied::Stored);
+                waiters.into_iter().for_each(|(id, answer)| settled.complete(id, answer));
+            }
+            Cause::Moved(from) => {
+                if is_written {
+                    self.relocate(&entry, from, place, bytes, writers, account);
+                }
+                moves.settle(bytes, settled.error);
+            }
+        }
+    }
+
+    fn merge(&mut self, entry: Entry, writers: &Writers, account: &mut Account) {
+        let merged = match planted!(StoreOverwritesNewer) {
+            true => self.index.put(entry, writers).map_or(Merged::Added, Merged::Replaced),
+            false => self.index.merge(entry, writers),
+        };
+        match merged {
+            Merged::Lost(_) => return,
+            Merged::Replaced(old) => account.usage.remove(&old),
+            Merged::Added => {}
+        }
+        account.usage.add(&entry);
+    }
+
+    fn relocate(
+        &mut self,
+        entry: &Entry,
+        from: Place,
+        to: Place,
+        bytes: u64,
+        writers: &Writers,
+        account: &mut Account,
+    ) {
+        if planted!(PlaceNotUpdated) {
+            account.usage.remove(&entry.at(from, bytes));
+            return account.usage.add(&entry.at(to, bytes));
+        }
+        if planted!(MovedThoughOverwritten) {
+            let moved = entry.at(to, bytes);
+            if let Some(old) = self.index.put(moved, writers) {
+                account.usage.remove(&old);
+            }
+            return account.usage.add(&moved);
+        }
+        if let Some(old) = self.index.relocate(entry.position(), from, to, bytes) {
+            account.usage.remove(&old);
+            account.usage.add(&old.at(to, bytes));
+        }
+    }
+
+    fn write(&self, number: u64) -> &Write {
+        &self.in_flight[self.at(number)]
+    }
+
+    fn at(&self, number: u64) -> usize {
+        usize::try_from(number - self.oldest).expect("an index into memory")
+    }
+}
+
+impl Ceiling {
+    fn merge(&mut self, to: Timestamp, place: Place) {
+        if self.durable.is_none_or(|(durable, _)| durable <= to) {
+            self.durable = Some((to, place));
+        }
+    }
+
+    fn settle(&mut self, mut settled: Settled<'_>, moves: &Moves) {
+        let (to, cause) = self.in_flight.pop_front().expect("every submission is noted");
+        if settled.error.is_none() {
+            self.merge(to, settled.written.place);
+        }
+        match cause {
+            Cause::Applied(id) => settled.complete(id, Applied::Stored),
+            Cause::Moved(_) => moves.settle(u64::from(settled.written.bytes), settled.error),
+        }
+    }
+}
+
+impl Moves {
+    /// Why a frame was not written again, if one was not since this was asked last.
+    pub(crate) fn take_failure(&self) -> Option<LogError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Bytes of frames whose outcome is open.
+    pub(crate) fn in_flight_bytes(&self) -> u64 {
+        self.in_flight_bytes.load(Ordering::Acquire)
+    }
+
+    /// Bytes of frames that were written again since the store was opened.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    fn submitted(&self, bytes: u64) {
+        self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Comes after the index has taken the outcome in.
+    fn settle(&self, bytes: u64, error: Option<&LogError>) {
+        match error {
+            Some(error) => {
+                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+            }
+            None => {
+                self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+            }
+        }
+        self.in_flight_bytes.fetch_sub(bytes, Ordering::Release);
+    }
+}
+
+/// What `known` says to somebody who brings `entry`; `None` if that is the greater one, or `known` cannot be read and
+/// `entry` is the same.
+fn answer(known: &Entry, entry: &Entry, writers: &Writers) -> Option<Applied> {
+    match known.order(entry, writers) {
+        _ if planted!(StoreOverwritesNewer) => None,
+        cmp::Ordering::Less => None,
+        cmp::Ordering::Equal if known.is_damaged() => None,
+        cmp::Ordering::Equal => Some(Applied::Stored),
+        cmp::Ordering::Greater => Some(Applied::Superseded(known.version(writers))),
+    }
+}
+
+/// What is to be done with a record that somebody wants to apply.
+enum Verdict {
+    /// Nothing: this is the answer, and it is durable.
+    Answer(Applied),
+    /// Nothing but to wait until this write is durable; then this is the answer.
+    Wait(u64, Applied),
+    /// It is greater than everything known.
+    Write,
+}
