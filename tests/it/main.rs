@@ -6,6 +6,7 @@ mod anti_entropy;
 mod cluster_command;
 mod commands;
 mod deletes;
+mod doctor;
 mod durability;
 mod full_disk;
 mod hints;

@@ -33,10 +33,12 @@ pub(crate) enum Command {
     Delete(KeyArgs),
     /// Show the state of all nodes.
     Status(StatusArgs),
+    /// Check every file of a stopped node, explain what is wrong, and salvage what can be read.
+    ///
+    /// Exits with 0 if all is well, 1 if there are problems, 2 if it could not look or not salvage.
+    Doctor(DoctorArgs),
     #[command(hide = true)]
     Bench(LaterArgs),
-    #[command(hide = true)]
-    Doctor(LaterArgs),
     #[command(hide = true)]
     Import(LaterArgs),
     #[command(hide = true)]
@@ -155,6 +157,18 @@ pub(crate) struct StatusArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// The data folder of a node that does not run; nothing in it is changed.
+    pub(crate) data_dir: PathBuf,
+    /// Bring all that can be read into this new folder; DATA_DIR.repaired if none is named.
+    #[arg(long, env = "QUORATE_REPAIR", value_name = "NEW_DIR")]
+    pub(crate) repair: Option<Option<PathBuf>>,
+    /// Print what was found as JSON.
+    #[arg(long, env = "QUORATE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) json: bool,
 }
 
 /// The arguments of a command that is not there yet.

@@ -3,6 +3,7 @@
 mod args;
 mod cluster;
 mod data;
+mod doctor;
 mod serve;
 mod spelling;
 mod status;
@@ -57,7 +58,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Delete(args) => data::delete(args),
         Command::Status(args) => status::run(args),
         Command::Bench(_) => not_there_yet("bench"),
-        Command::Doctor(_) => not_there_yet("doctor"),
+        Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Import(_) => not_there_yet("import"),
         Command::Backup(_) => not_there_yet("backup"),
         Command::Restore(_) => not_there_yet("restore"),

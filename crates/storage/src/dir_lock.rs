@@ -48,13 +48,7 @@ pub fn lock_dir(dir: &Path) -> Result<DirLock, LockError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let mut file = options.open(dir.join("LOCK")).map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(errno) if errno == rustix::io::Errno::WOULDBLOCK => {
-            return Err(LockError::Held { dir: dir.to_path_buf(), holder: holder(&mut file) });
-        }
-        Err(errno) => return Err(failed(errno.into())),
-    }
+    take(&mut file, dir)?;
     let mut sign = || {
         file.set_len(0)?;
         file.rewind()?;
@@ -63,6 +57,30 @@ pub fn lock_dir(dir: &Path) -> Result<DirLock, LockError> {
     // A courtesy to the next one who tries. On a full disk it fails, and the lock is as good without.
     let _: io::Result<()> = sign();
     Ok(DirLock { _file: file })
+}
+
+/// Locks the folder `dir` without changing anything in it; `None` if it has no file `LOCK`, as no process ever used it.
+///
+/// # Errors
+/// As for [`lock_dir`].
+pub fn lock_dir_unchanged(dir: &Path) -> Result<Option<DirLock>, LockError> {
+    let mut file = match File::open(dir.join("LOCK")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(LockError::Io { dir: dir.to_path_buf(), source }),
+    };
+    take(&mut file, dir)?;
+    Ok(Some(DirLock { _file: file }))
+}
+
+fn take(file: &mut File, dir: &Path) -> Result<(), LockError> {
+    match flock(&*file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        Err(errno) if errno == rustix::io::Errno::WOULDBLOCK => {
+            Err(LockError::Held { dir: dir.to_path_buf(), holder: holder(file) })
+        }
+        Err(errno) => Err(LockError::Io { dir: dir.to_path_buf(), source: errno.into() }),
+    }
 }
 
 /// What the holder wrote about itself; it may just be about to.
@@ -90,6 +108,19 @@ mod tests {
         assert!(error.to_string().contains("stop that process or choose another data folder"));
         drop(first);
         lock_dir(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_for_looking_changes_nothing_and_keeps_others_out() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(lock_dir_unchanged(dir.path()).unwrap().is_none());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let held = lock_dir(dir.path()).unwrap();
+        let refused = lock_dir_unchanged(dir.path()).unwrap_err();
+        assert!(matches!(refused, LockError::Held { .. }), "{refused}");
+        drop(held);
+        let _looking = lock_dir_unchanged(dir.path()).unwrap().unwrap();
+        lock_dir(dir.path()).unwrap_err();
     }
 
     #[test]

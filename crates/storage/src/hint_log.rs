@@ -19,9 +19,9 @@ use crate::recovery::{Damage, Frame, OpenError};
 use crate::segment::DATA_OFFSET;
 
 /// Frames that add a hint.
-const KIND_ADD: u8 = 1;
+pub(crate) const KIND_ADD: u8 = 1;
 /// Frames that remove one.
-const KIND_REMOVE: u8 = 2;
+pub(crate) const KIND_REMOVE: u8 = 2;
 
 /// How much is written again by one call of [`HintLog::maintain`], about.
 const MOVE_BATCH_BYTES: u64 = 1 << 20;

@@ -43,6 +43,7 @@ macro_rules! buggify {
 
 mod completion;
 mod dir_lock;
+pub mod doctor;
 pub mod fault;
 mod frame;
 pub mod fs;
@@ -65,7 +66,7 @@ mod store;
 mod writer;
 
 pub use completion::Completion;
-pub use dir_lock::{DirLock, LockError, lock_dir};
+pub use dir_lock::{DirLock, LockError, lock_dir, lock_dir_unchanged};
 pub use fs::RealFs;
 pub use hint_log::{HintLog, HintLogOptions, HintLogStats, HintsRecovered, MaintainError};
 pub use log::{Drive, Log, LogOptions, LogStats, SyncPolicy};

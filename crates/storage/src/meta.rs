@@ -109,12 +109,7 @@ impl Meta {
             write(fs, dir, &path, &wanted.encode()).map_err(failed)?;
             return Ok(wanted);
         };
-        let found = Meta::decode(&text).map_err(|bad| match bad {
-            Bad::Damaged => MetaError::Damaged { path: path.clone() },
-            Bad::Version(found) => {
-                MetaError::Version { path: path.clone(), found, supported: FORMAT_VERSION }
-            }
-        })?;
+        let found = Meta::decode(&text).map_err(|bad| bad.at(path))?;
         let dir = || dir.to_path_buf();
         if found.node != wanted.node {
             return Err(MetaError::OtherNode {
@@ -131,6 +126,16 @@ impl Meta {
             });
         }
         Ok(found)
+    }
+
+    /// What the file `meta` of `dir` says; `None` if there is none.
+    pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Option<Meta>, MetaError> {
+        let path = dir.join("meta");
+        let text = match read(fs, &path) {
+            Ok(text) => text,
+            Err(source) => return Err(MetaError::Io { path, source }),
+        };
+        text.map(|text| Meta::decode(&text).map_err(|bad| bad.at(path))).transpose()
     }
 
     /// Begins another life of the same node, at `wall_ms` if that is later than the last one began. To be asked for when
@@ -187,6 +192,15 @@ impl Meta {
 enum Bad {
     Damaged,
     Version(u32),
+}
+
+impl Bad {
+    fn at(self, path: PathBuf) -> MetaError {
+        match self {
+            Bad::Damaged => MetaError::Damaged { path },
+            Bad::Version(found) => MetaError::Version { path, found, supported: FORMAT_VERSION },
+        }
+    }
 }
 
 fn read(fs: &dyn Fs, path: &Path) -> io::Result<Option<String>> {

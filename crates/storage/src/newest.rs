@@ -95,6 +95,26 @@ impl NewestFile {
         Ok((Self { path, file, synced: 0 }, newest))
     }
 
+    /// Where there are no good records although there should be, for a log that has frames in segment `last`.
+    pub(crate) fn bad_records(fs: &dyn Fs, dir: &Path, last: u64) -> Result<Vec<u64>, OpenError> {
+        let (opened, newest) = Self::open(fs, dir)?;
+        let mut bad = Vec::new();
+        let last = last.max(newest.number);
+        let other = if last == 0 { 1 } else { last - 1 };
+        for (number, must_be_there) in [(last, last > 0), (other, last > 1)] {
+            let offset = Newest { number, first_seq: 1 }.offset();
+            let mut bytes = [0; RECORD_LEN];
+            if let Some(file) = &opened.file {
+                file.read_at(&mut bytes, offset).map_err(OpenError::io("read", &opened.path))?;
+            }
+            let is_written = must_be_there || bytes != [0; RECORD_LEN];
+            if is_written && Newest::decode(&bytes).is_none() {
+                bad.push(offset);
+            }
+        }
+        Ok(bad)
+    }
+
     /// Makes a record last, unless it does already.
     pub(crate) fn record(
         &mut self,

@@ -135,6 +135,25 @@ impl ReleasedFile {
         Ok((Self { path, file, generation: generation.unwrap_or(0) }, released))
     }
 
+    /// Where there are no good records although there should be.
+    pub(crate) fn bad_records(fs: &dyn Fs, dir: &Path) -> Result<Vec<u64>, OpenError> {
+        let (opened, _) = Self::open(fs, dir)?;
+        let mut bad = Vec::new();
+        for offset in [0, RECORD_OFFSET] {
+            let Some(file) = &opened.file else { break };
+            let path = &opened.path;
+            let mut start = [0; HEADER_LEN];
+            file.read_at(&mut start, offset).map_err(OpenError::io("read", path))?;
+            let is_good = read_record(&**file, offset).map_err(OpenError::io("read", path))?;
+            // The second comes after the first, and room may have run out between.
+            let is_written = opened.generation != 1 || start != [0; HEADER_LEN];
+            if is_written && is_good.is_none() {
+                bad.push(offset);
+            }
+        }
+        Ok(bad)
+    }
+
     /// Makes a first record, and room for the next, so that a disk that runs full can be made room on. If it is full
     /// already, [`Self::record`] does it later.
     pub(crate) fn create(

@@ -5,7 +5,7 @@ mod maintenance;
 mod open;
 mod read;
 mod shards;
-mod snapshot;
+pub(crate) mod snapshot;
 mod usage;
 
 use std::io;
@@ -34,9 +34,9 @@ pub use self::read::{Scanned, ScrubPosition, Scrubbed};
 pub use self::snapshot::SnapshotInfo;
 
 /// Frames of the store's log that hold a record.
-const KIND_RECORD: u8 = 1;
+pub(crate) const KIND_RECORD: u8 = 1;
 /// Frames of the store's log that hold a ceiling for the clock.
-const KIND_CEILING: u8 = 2;
+pub(crate) const KIND_CEILING: u8 = 2;
 
 /// How a store behaves.
 #[derive(Clone, Debug)]
