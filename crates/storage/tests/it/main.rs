@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod faults;
 mod full_disk;
+mod golden;
 mod hints;
 mod life;
 mod missing;
