@@ -9,15 +9,38 @@ mod content;
 mod world;
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::content::{Content, to_index};
 use self::world::{Change, Inode, World, is_root};
+use crate::frame::{ALIGN_BYTES, FrameHeader};
 use crate::fs::{File, Fs};
+use crate::segment::{DATA_OFFSET, epoch, index};
 
 /// What a device writes whole or not at all.
 pub const SECTOR_BYTES: u64 = 512;
+
+/// Where the last frame of a segment of a log is, for whoever is to damage what is in use: behind it there may be frames
+/// of the segment that the file was before. `number` is the segment's.
+#[must_use]
+pub fn last_frame(segment: &[u8], number: u64) -> Option<Range<usize>> {
+    let epoch = epoch(number);
+    let mut last = None;
+    let mut offset = index(DATA_OFFSET);
+    while let Some(header) = segment.get(offset..).and_then(<[u8]>::first_chunk) {
+        match FrameHeader::decode(header, epoch) {
+            Some(header) => {
+                let end = segment.len().min(offset + index(header.frame_bytes().into()));
+                last = Some(offset..end);
+                offset = end;
+            }
+            None => offset += ALIGN_BYTES,
+        }
+    }
+    last
+}
 
 /// A file system in memory with faults on request. Clones are handles to the same files.
 ///
