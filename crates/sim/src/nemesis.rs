@@ -335,10 +335,10 @@ impl Nemesis {
                 // Running or not: what it has read, it does not read again before it is restarted.
                 self.down(victim, Loss::Process, world);
                 let files = world.files(victim).clone();
-                if !crate::rot::damage(&files, fault, &mut self.random) {
+                let Some((file, at)) = crate::rot::damage(&files, fault, &mut self.random) else {
                     return;
-                }
-                world.note_damage(victim);
+                };
+                world.note_damage(victim, fault, &file, at);
             }
             _ => unreachable!("{fault} does not strike"),
         }

@@ -1,5 +1,6 @@
 //! What may be done to a world.
 
+use std::path::Path;
 use std::time::Duration;
 
 use quorate_node::NodeOptions;
@@ -90,8 +91,11 @@ impl World {
         self.machines[node].clock.set_ahead(ahead_us, self.now_us);
     }
 
-    /// Tells the checks within that a machine's files were damaged, so that it may have lost anything.
-    pub fn note_damage(&mut self, node: usize) {
+    /// Tells the checks within that a machine's file was damaged at a byte, so that it may have lost anything.
+    pub fn note_damage(&mut self, node: usize, fault: crate::Fault, file: &Path, at: usize) {
+        self.remark(|| {
+            format!("{}: {} at byte {at} of {}", name(node), fault.name(), file.display())
+        });
         self.machines[node].damaged = true;
         let machine = &mut self.machines[node];
         machine.at_risk.append(&mut machine.answered_for);
@@ -181,6 +185,9 @@ impl World {
         })?;
         let truncated_bytes = opened.truncated_bytes();
         let damages: Vec<Damage> = opened.damages().cloned().collect();
+        let snapshot = opened.store_found.snapshot.as_ref();
+        let snapshot =
+            snapshot.map_or("no snapshot".to_owned(), |info| format!("snapshot to {}", info.seq));
         let bad_snapshot = !opened.store_found.bad_snapshots.is_empty();
         let process = Process::start(opened, &self.ring, &machine.options, now);
         machine.process = Some(Box::new(process));
@@ -199,7 +206,10 @@ impl World {
                 ));
             }
         }
-        self.remark(|| format!("{} starts", name(node)));
+        self.remark(|| {
+            let cut = format!("{truncated_bytes} bytes cut");
+            format!("{} starts: {cut}, {} damages, {snapshot}", name(node), damages.len())
+        });
         self.check_answered_for(node);
         self.check_owed(node);
         self.check_noticed(node, noticed);
