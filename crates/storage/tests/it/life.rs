@@ -79,7 +79,7 @@ pub(crate) struct Life {
 impl Life {
     /// Begins a life on `fs`, where the power goes at change number `cut_at`.
     pub(crate) fn new(fs: &FaultFs, cut_at: u64, options: &StoreOptions, book: Book) -> Self {
-        let fs = Arc::new(Cut { fs: fs.clone(), changes: Arc::default(), cut_at });
+        let fs = Arc::new(Cut::new(fs, cut_at));
         Self { fs, options: options.clone(), store: None, now: Duration::ZERO, book }
     }
 
@@ -308,14 +308,19 @@ fn value(version: &Version, len: usize) -> Vec<u8> {
     bits.to_le_bytes().into_iter().chain(filling).take(len).collect()
 }
 
-/// Files that no change gets to any more from a certain one on, as if the power had gone at that moment.
-struct Cut {
+/// Files that no change gets to any more from a certain one on, as if the power had gone at that moment. Nobody is to
+/// have a buffer for more of a file than there can be.
+pub(crate) struct Cut {
     fs: FaultFs,
     changes: Arc<AtomicU64>,
     cut_at: u64,
 }
 
 impl Cut {
+    pub(crate) fn new(fs: &FaultFs, cut_at: u64) -> Self {
+        Self { fs: fs.clone(), changes: Arc::default(), cut_at }
+    }
+
     fn change(&self) -> io::Result<()> {
         gone_after(&self.changes, self.cut_at)
     }
@@ -331,6 +336,9 @@ fn gone_after(changes: &AtomicU64, cut_at: u64) -> io::Result<()> {
     }
     Err(io::Error::other("the power is gone"))
 }
+
+/// A buffer of this size may be had for any file.
+const SMALL_BYTES: u64 = 4096;
 
 struct CutFile {
     file: Arc<dyn File>,
@@ -375,6 +383,8 @@ impl Fs for Cut {
 
 impl File for CutFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let most = self.file.size()?.max(SMALL_BYTES);
+        assert!(buf.len() as u64 <= most, "a buffer of {} bytes for {most}", buf.len());
         self.file.read_at(buf, offset)
     }
 

@@ -14,6 +14,7 @@ mod policies;
 mod read;
 mod release;
 mod replay;
+mod rot;
 mod scene;
 mod stats;
 mod store;
