@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod anti_entropy;
+mod backup;
 mod cluster_command;
 mod commands;
 mod deletes;

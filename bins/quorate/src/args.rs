@@ -33,6 +33,10 @@ pub(crate) enum Command {
     Delete(KeyArgs),
     /// Show the state of all nodes.
     Status(StatusArgs),
+    /// Have a node write a backup of what it stores, among its own files, while it goes on.
+    Backup(BackupArgs),
+    /// Check a backup, and make the data folder of a node from it.
+    Restore(RestoreArgs),
     /// Check every file of a stopped node, explain what is wrong, and salvage what can be read.
     ///
     /// Exits with 0 if all is well, 1 if there are problems, 2 if it could not look or not salvage.
@@ -41,10 +45,6 @@ pub(crate) enum Command {
     Bench(LaterArgs),
     #[command(hide = true)]
     Import(LaterArgs),
-    #[command(hide = true)]
-    Backup(LaterArgs),
-    #[command(hide = true)]
-    Restore(LaterArgs),
     #[command(hide = true)]
     Converge(LaterArgs),
 }
@@ -157,6 +157,25 @@ pub(crate) struct StatusArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// What to call it: a folder below `backups` in the node's data folder.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The folder of the backup; nothing in it is changed.
+    pub(crate) backup_dir: PathBuf,
+    /// The data folder to make, new or empty.
+    pub(crate) data_dir: PathBuf,
+    /// The node that is to run on it; the one that the backup is of if not given.
+    #[arg(long, env = "QUORATE_ID")]
+    pub(crate) id: Option<NodeId>,
 }
 
 #[derive(Debug, Args)]

@@ -74,7 +74,7 @@ fn repaired(data_dir: &Path) -> PathBuf {
     name.into()
 }
 
-fn check_new(data_dir: &Path, new_dir: &Path) -> Result<()> {
+pub(crate) fn check_new(data_dir: &Path, new_dir: &Path) -> Result<()> {
     let is_empty = match fs::read_dir(new_dir) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
@@ -91,7 +91,7 @@ fn check_new(data_dir: &Path, new_dir: &Path) -> Result<()> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the new life of a node begins now")]
-fn wall_ms() -> u64 {
+pub(crate) fn wall_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

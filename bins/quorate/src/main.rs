@@ -1,6 +1,7 @@
 //! The `quorate` program: runs nodes and clusters, and talks to them.
 
 mod args;
+mod backup;
 mod cluster;
 mod data;
 mod doctor;
@@ -60,8 +61,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(_) => not_there_yet("bench"),
         Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Import(_) => not_there_yet("import"),
-        Command::Backup(_) => not_there_yet("backup"),
-        Command::Restore(_) => not_there_yet("restore"),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Converge(_) => not_there_yet("converge"),
     }
 }

@@ -16,6 +16,8 @@ use crate::{
     target,
 };
 
+/// Copying a large store takes long.
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// About how long to wait before a first and a late repetition.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
@@ -129,9 +131,23 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; there are no repetitions.
     pub async fn status(&self, addr: &str) -> Result<serde_json::Value, ClientError> {
-        let answer = self.page(addr, "/admin/status").await?;
-        serde_json::from_slice(&answer.body)
-            .map_err(|error| ClientError::BadAnswer { detail: format!("it is no JSON: {error}") })
+        json(&self.page(addr, Method::GET, "/admin/status", self.options.timeout).await?)
+    }
+
+    /// Has one node write a backup into the folder `name` below its own data, and waits for that as long as a day:
+    /// its path, how many files it has and how many bytes were copied.
+    ///
+    /// # Errors
+    /// [`ClientError`]; there are no repetitions.
+    pub async fn backup(&self, addr: &str, name: &str) -> Result<serde_json::Value, ClientError> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let escape = |byte: u8| match byte {
+            byte if is_plain(byte) => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        };
+        let dir: String = name.bytes().map(escape).collect();
+        let path = format!("/admin/backup?dir={dir}");
+        json(&self.page(addr, Method::POST, &path, BACKUP_TIMEOUT).await?)
     }
 
     /// One page of one node as text: `/health`, `/metrics`, `/debug/hints`.
@@ -139,7 +155,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; there are no repetitions.
     pub async fn get_text(&self, addr: &str, path: &str) -> Result<String, ClientError> {
-        let answer = self.page(addr, path).await?;
+        let answer = self.page(addr, Method::GET, path, self.options.timeout).await?;
         Ok(String::from_utf8_lossy(&answer.body).into_owned())
     }
 
@@ -156,7 +172,13 @@ impl Client {
         Ok(Written { version: answer.version()?, receipt: answer.receipt()? })
     }
 
-    async fn page(&self, addr: &str, path: &str) -> Result<Answer, ClientError> {
+    async fn page(
+        &self,
+        addr: &str,
+        method: Method,
+        path: &str,
+        after: Duration,
+    ) -> Result<Answer, ClientError> {
         let other;
         let node = match self.nodes.iter().find(|node| node.authority() == addr) {
             Some(node) => node,
@@ -168,8 +190,7 @@ impl Client {
                 &other
             }
         };
-        let call = Call { method: Method::GET, target: path.to_owned(), body: Bytes::new() };
-        let after = self.options.timeout;
+        let call = Call { method, target: path.to_owned(), body: Bytes::new() };
         let attempt = Self::attempt(node, &call, Kind::Read, Instant::now() + after, after);
         attempt.await.map_err(|failure| failure.error)
     }
@@ -234,6 +255,11 @@ impl Client {
             Err(_) => Err(Failure::timed_out(after, kind, progress)),
         }
     }
+}
+
+fn json(answer: &Answer) -> Result<serde_json::Value, ClientError> {
+    serde_json::from_slice(&answer.body)
+        .map_err(|error| ClientError::BadAnswer { detail: format!("it is no JSON: {error}") })
 }
 
 fn check(key: &[u8]) -> Result<(), ClientError> {

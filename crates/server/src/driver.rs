@@ -10,14 +10,14 @@ use quorate_node::{
     Action, ClientReply, ClientRequest, Event, Message, Node, Refusal, Request, Response,
 };
 use quorate_record::NodeId;
-use quorate_storage::DirLock;
+use quorate_storage::{BackupError, DirLock, Meta, MetaError, RealFs};
 use quorate_transport::{
     Accepting, DialError, LinkHandler, Outbox, PeerLinks, SendError, StreamEnd,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 
-use crate::{clock::now, local::Local};
+use crate::{clock::now, http::NoBackup, local::Local};
 
 /// A node at work. Everything that decides is in the node; this only carries out and reports.
 pub(crate) struct Driver {
@@ -114,6 +114,28 @@ impl Driver {
         let made = made.map_err(|error| error.to_string())?;
         let info = made.map_err(|error| describe(&error))?;
         Ok(json!({ "path": info.path, "bytes": info.bytes, "records": info.records }))
+    }
+
+    /// Writes a backup among those of this node, on a thread where it may block.
+    pub(crate) async fn backup(self: &Arc<Self>, name: String) -> Result<Value, NoBackup> {
+        let driver = Arc::clone(self);
+        let failed = |error: &dyn std::error::Error| NoBackup::Failed(describe(error));
+        let made = tokio::task::spawn_blocking(move || {
+            let store = &driver.local.store;
+            let log_dir = store.stats().log_dir;
+            let data_dir = log_dir.parent().expect("a store's log lies in its folder");
+            let path = data_dir.join("meta");
+            let missing = || BackupError::Meta(MetaError::Missing { path });
+            let meta = Meta::read(&RealFs, data_dir)?.ok_or_else(missing)?;
+            store.backup(&data_dir.join("backups").join(name), meta, now().wall_ms)
+        });
+        match made.await.map_err(|error| failed(&error))? {
+            Ok(info) => Ok(json!({ "path": info.path, "files": info.files, "bytes": info.bytes })),
+            Err(BackupError::NotEmpty(path)) => {
+                Err(NoBackup::Exists(format!("{} is there already", path.display())))
+            }
+            Err(error) => Err(failed(&error)),
+        }
     }
 
     /// Gives back files of the hint queue that nobody needs.

@@ -13,7 +13,7 @@ use crate::{
     clock::now,
     config::Config,
     driver::Driver,
-    http::{Answer, Backend, DebugPage, HttpSettings},
+    http::{Answer, Backend, DebugPage, HttpSettings, NoBackup},
     metrics,
     pages::View,
     run::Facts,
@@ -87,6 +87,15 @@ impl Backend for Face {
         let driver = Arc::clone(&self.driver);
         tokio::spawn(async move {
             let _ = sender.send(driver.snapshot().await); // the asker may have gone
+        });
+        receiver
+    }
+
+    fn backup(&self, name: String) -> oneshot::Receiver<Result<Value, NoBackup>> {
+        let (sender, receiver) = oneshot::channel();
+        let driver = Arc::clone(&self.driver);
+        tokio::spawn(async move {
+            let _ = sender.send(driver.backup(name).await); // the asker may have gone
         });
         receiver
     }

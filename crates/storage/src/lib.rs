@@ -76,6 +76,6 @@ pub use read::{ReadError, Walked};
 pub use recovery::{Damage, Frame, OpenError, Recovery};
 pub use segments::SegmentInfo;
 pub use store::{
-    Applied, CompactError, Recovered, Scanned, ScrubPosition, Scrubbed, SnapshotError,
-    SnapshotInfo, Step, Store, StoreOptions, StoreStats,
+    Applied, BackupError, BackupInfo, CompactError, Recovered, Restored, Scanned, ScrubPosition,
+    Scrubbed, SnapshotError, SnapshotInfo, Step, Store, StoreOptions, StoreStats, restore,
 };

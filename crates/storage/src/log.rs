@@ -436,6 +436,16 @@ impl Log {
         })
     }
 
+    /// The segments and the last sequence number between two writes, so that the newest one ends with a whole frame.
+    pub(crate) fn written(&self) -> (Vec<SegmentInfo>, u64) {
+        let writer = self.lock_writer();
+        let mut segments = self.segments();
+        if let (Some(last), Some(active)) = (segments.last_mut(), &writer.active) {
+            last.used_bytes = active.head;
+        }
+        (segments, writer.next_seq - 1)
+    }
+
     /// Counters for a page that shows them.
     #[must_use]
     pub fn stats(&self) -> LogStats {

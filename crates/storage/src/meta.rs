@@ -129,7 +129,10 @@ impl Meta {
     }
 
     /// What the file `meta` of `dir` says; `None` if there is none.
-    pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<Option<Meta>, MetaError> {
+    ///
+    /// # Errors
+    /// [`MetaError::Damaged`], [`MetaError::Version`], [`MetaError::Io`].
+    pub fn read(fs: &dyn Fs, dir: &Path) -> Result<Option<Meta>, MetaError> {
         let path = dir.join("meta");
         let text = match read(fs, &path) {
             Ok(text) => text,

@@ -37,6 +37,11 @@ impl Release {
         Self { file, released, is_recorded: false, leaving }
     }
 
+    /// What was given up.
+    pub(crate) fn released(&self) -> &Released {
+        &self.released
+    }
+
     /// Makes the first record in a log that has none.
     pub(crate) fn create(&mut self, fs: &dyn Fs, dir: &Path) -> io::Result<()> {
         self.file.create(fs, dir, &self.released)

@@ -1,5 +1,6 @@
 //! A store of records: a log has them, an index in memory says where.
 
+mod backup;
 mod compaction;
 mod maintenance;
 mod open;
@@ -29,6 +30,7 @@ use crate::queue::{LogError, Ticket};
 use crate::read::ReadError;
 use crate::recovery::{Damage, OpenError};
 
+pub use self::backup::{BackupError, BackupInfo, Restored, restore};
 pub use self::compaction::{CompactError, Step};
 pub use self::read::{Scanned, ScrubPosition, Scrubbed};
 pub use self::snapshot::SnapshotInfo;

@@ -38,11 +38,23 @@ pub trait Backend: Send + Sync + 'static {
     /// Writes a snapshot; the answer names its path and size, the error is for people.
     fn snapshot(&self) -> oneshot::Receiver<Result<Value, String>>;
 
+    /// Writes a backup of this name; the answer names its path, files and bytes.
+    fn backup(&self, name: String) -> oneshot::Receiver<Result<Value, NoBackup>>;
+
     /// Answers a peer's `Upgrade` to the stream, `101` if it is let in.
     fn accept_stream(&self, request: Request<Incoming>) -> Answer;
 
     /// What the face is to keep to. The same all the time.
     fn settings(&self) -> &HttpSettings;
+}
+
+/// Why there is no backup; what is in it is for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoBackup {
+    /// There is something of that name.
+    Exists(String),
+    /// It could not be written.
+    Failed(String),
 }
 
 /// One of the pages that show a node's state.

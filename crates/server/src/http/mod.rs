@@ -35,7 +35,7 @@ mod stall;
 mod tests;
 
 pub use answer::Answer;
-pub use backend::{Backend, DebugPage};
+pub use backend::{Backend, DebugPage, NoBackup};
 pub(crate) use json::ShownKey;
 pub use listener::serve;
 pub use settings::{HttpLimits, HttpSettings};

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use quorate_record::Key;
 
-use super::{Answer, DebugPage, answer, params, problem::Problem, routes::Face};
+use super::{Answer, DebugPage, NoBackup, answer, params, problem::Problem, routes::Face};
 
 /// `GET /health`: the process is up.
 pub(super) fn health() -> Answer {
@@ -46,4 +46,28 @@ pub(super) async fn snapshot(face: &Face) -> Result<Answer, Problem> {
         Ok(Err(reason)) => Err(Problem::unavailable(reason)),
         Err(_) => Err(Problem::unavailable("the node is stopping")),
     }
+}
+
+const MAX_NAME_BYTES: usize = 64;
+
+/// `POST /admin/backup?dir=NAME`: writes a backup now, among this node's own. A client chooses no paths on this machine.
+pub(super) async fn backup(face: &Face, query: &str) -> Result<Answer, Problem> {
+    let [dir] = params::named(query, ["dir"])?;
+    let name = dir.and_then(|name| String::from_utf8(name).ok()).filter(|name| is_name(name));
+    let Some(name) = name else {
+        return Err(Problem::bad("dir", "1 to 64 of A-Z a-z 0-9 . _ -, and not a dot at first"));
+    };
+    match face.backend().backup(name).await {
+        Ok(Ok(report)) => Ok(answer::json(&report)),
+        Ok(Err(NoBackup::Exists(reason))) => Err(Problem::new(StatusCode::CONFLICT, reason)),
+        Ok(Err(NoBackup::Failed(reason))) => Err(Problem::unavailable(reason)),
+        Err(_) => Err(Problem::unavailable("the node is stopping")),
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=MAX_NAME_BYTES).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(is_plain)
 }

@@ -35,6 +35,7 @@ enum Route<'a> {
     Page(DebugPage),
     Ring,
     Snapshot,
+    Backup,
     Put,
     Get,
     Keys,
@@ -152,6 +153,7 @@ impl Face {
             Route::Page(page) => operator::page(self, page, query),
             Route::Ring => operator::ring(self, query),
             Route::Snapshot => operator::snapshot(self).await,
+            Route::Backup => operator::backup(self, query).await,
             Route::Put => internal::put(self, upload).await,
             Route::Get => internal::get(self, upload).await,
             Route::Keys => internal::keys(self, upload).await,
@@ -177,6 +179,7 @@ impl<'a> Route<'a> {
             "/admin/status" => Self::Page(DebugPage::Status),
             "/admin/convergence" => Self::Page(DebugPage::Convergence),
             "/admin/snapshot" => Self::Snapshot,
+            "/admin/backup" => Self::Backup,
             "/internal/put" => Self::Put,
             "/internal/get" => Self::Get,
             "/internal/keys" => Self::Keys,
@@ -195,16 +198,21 @@ impl<'a> Route<'a> {
             Self::Health | Self::Ready => Class::Probe,
             Self::Kv { .. } | Self::Planned("/batch" | "/watch") => Class::Client,
             Self::Put | Self::Get | Self::Keys | Self::Stream => Class::Peer,
-            Self::Metrics | Self::Page(_) | Self::Ring | Self::Snapshot | Self::Planned(_) => {
-                Class::Operator
-            }
+            Self::Metrics
+            | Self::Page(_)
+            | Self::Ring
+            | Self::Snapshot
+            | Self::Backup
+            | Self::Planned(_) => Class::Operator,
         }
     }
 
     fn methods(&self) -> &'static str {
         match self {
             Self::Kv { .. } => "GET, HEAD, PUT, DELETE",
-            Self::Put | Self::Get | Self::Keys | Self::Stream | Self::Snapshot => "POST",
+            Self::Put | Self::Get | Self::Keys | Self::Stream | Self::Snapshot | Self::Backup => {
+                "POST"
+            }
             _ => "GET, HEAD",
         }
     }

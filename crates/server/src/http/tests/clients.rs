@@ -213,6 +213,7 @@ async fn other_paths_and_methods_are_refused_by_name() {
         ("PUT /health", "GET, HEAD"),
         ("GET /internal/put", "POST"),
         ("GET /admin/snapshot", "POST"),
+        ("GET /admin/backup?dir=a", "POST"),
     ] {
         let reply = server.call(line, "", "").await;
         reply.assert_problem(405, &[]);

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    super::{Answer, Backend, DebugPage},
+    super::{Answer, Backend, DebugPage, NoBackup},
     HttpSettings, id,
 };
 
@@ -156,6 +156,17 @@ impl Backend for Fake {
     fn snapshot(&self) -> oneshot::Receiver<Result<Value, String>> {
         let (sender, receiver) = oneshot::channel();
         sender.send(Ok(json!({"path": "snapshot/1", "bytes": 7}))).unwrap();
+        receiver
+    }
+
+    fn backup(&self, name: String) -> oneshot::Receiver<Result<Value, NoBackup>> {
+        let (sender, receiver) = oneshot::channel();
+        let answer = match &*name {
+            "there" => Err(NoBackup::Exists("it is there".into())),
+            "full" => Err(NoBackup::Failed("the disk is full".into())),
+            _ => Ok(json!({"path": format!("backups/{name}"), "files": 3, "bytes": 7})),
+        };
+        sender.send(answer).unwrap();
         receiver
     }
 

@@ -186,3 +186,17 @@ async fn probes_and_pages_are_answered() {
     let reply = server.call("POST /admin/snapshot", "", "").await;
     assert_eq!(reply.json(), json!({"path": "snapshot/1", "bytes": 7}));
 }
+
+#[tokio::test]
+async fn a_backup_has_a_name_and_no_path() {
+    let server = start().await;
+    let reply = server.call("POST /admin/backup?dir=monday-1", "", "").await;
+    assert_eq!(reply.json(), json!({"path": "backups/monday-1", "files": 3, "bytes": 7}));
+    server.call("POST /admin/backup?dir=there", "", "").await.assert_problem(409, &[]);
+    server.call("POST /admin/backup?dir=full", "", "").await.assert_problem(503, &[]);
+    let long = format!("?dir={}", "x".repeat(65));
+    for query in ["", "?dir=", "?dir=..", "?dir=a/b", "?dir=a%2Fb", "?dir=.a", "?dir=a%00", &long] {
+        let reply = server.call(&format!("POST /admin/backup{query}"), "", "").await;
+        reply.assert_problem(400, &[("parameter", json!("dir"))]);
+    }
+}
