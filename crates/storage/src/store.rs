@@ -496,17 +496,17 @@ impl Core {
         }
     }
 
-    /// Removes the snapshots that a new one makes needless.
+    /// Removes all snapshots but the new one and the one before.
     fn tidy(&self, info: &SnapshotInfo) -> io::Result<()> {
-        let mut removed = false;
         let names = self.fs.list(&self.snapshot_dir)?;
-        for number in names.iter().filter_map(|name| snapshot_number(name)) {
-            if number != info.number {
-                self.fs.remove(&snapshot_path(&self.snapshot_dir, number))?;
-                removed = true;
-            }
+        let numbers = names.iter().filter_map(|name| snapshot_number(name));
+        let mut older: Vec<u64> = numbers.filter(|number| *number < info.number).collect();
+        older.sort_unstable();
+        older.pop();
+        for number in &older {
+            self.fs.remove(&snapshot_path(&self.snapshot_dir, *number))?;
         }
-        if removed { self.fs.sync_dir(&self.snapshot_dir) } else { Ok(()) }
+        if older.is_empty() { Ok(()) } else { self.fs.sync_dir(&self.snapshot_dir) }
     }
 
     fn failed(&self, source: io::Error) -> SnapshotError {

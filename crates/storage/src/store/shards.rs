@@ -263,7 +263,7 @@ impl Shards {
     ) -> Result<bool, LogError> {
         let mut ceiling = self.ceiling();
         let there = ceiling.durable.filter(|(_, place)| place.segment == segment);
-        let Some((durable, place)) = there.filter(|_| !planted!(CeilingNotMoved)) else {
+        let Some((durable, place)) = there else {
             return Ok(false);
         };
         submit(durable, CEILING_TAG)?;

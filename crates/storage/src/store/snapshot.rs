@@ -130,9 +130,7 @@ pub(crate) fn publish(
     }
     let (file, records, bytes) = writer.end(seq, shards.durable_ceiling())?;
     // Under the lax policies frames that are named may not be durable yet. After a crash others would be in their place.
-    if !planted!(SnapshotAheadOfLog) {
-        sync().map_err(Unpublished::Log)?;
-    }
+    sync().map_err(Unpublished::Log)?;
     file.sync_data()?;
     drop(file);
     let mut found = 0;
