@@ -90,12 +90,8 @@ bugs! {
         "The index does not follow a record that was moved.";
     TombstonesNotMoved, "tombstones-not-moved",
         "Compaction does not move tombstones.";
-    CeilingNotMoved, "ceiling-not-moved",
-        "Compaction does not move the ceiling of the clock.";
     SnapshotMissesWrites, "snapshot-misses-writes",
         "A snapshot claims to have what settled while it was written.";
-    SnapshotAheadOfLog, "snapshot-ahead-of-log",
-        "A snapshot names frames that are not durable yet.";
     TailNotReplayed, "tail-not-replayed",
         "A store that finds a snapshot does not read what the log has behind it.";
     DamagedIsAbsent, "damaged-is-absent",
