@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_node::{ClientReply, ClientRequest, Operation};
+use quorate_node::{ClientReply, ClientRequest, Failure, Operation, Refusal};
 use quorate_quorum::Quorum;
 use quorate_record::Key;
 
@@ -113,6 +113,11 @@ fn demand(world: &mut World, node: usize, body: &ClientRequest) {
         };
         match answer {
             Some(Answer::Reply(ClientReply::Written(Ok(_)) | ClientReply::Read(Ok(_)))) => return,
+            // The device of a replica has lost the record, and whoever could bring it again may be away for good.
+            Some(Answer::Reply(ClientReply::Read(Err(Failure {
+                reason: Some(Refusal::Damaged),
+                ..
+            })))) => return,
             Some(other) => last = format!("{other:?}"),
             None => {}
         }
