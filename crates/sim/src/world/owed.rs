@@ -25,6 +25,11 @@ impl World {
             return;
         };
         if matches!(body, Response::Put(PutOutcome::Stored | PutOutcome::Superseded(_))) {
+            // The target may have got it, and the hint been forgotten, before the answer went out.
+            let there = self.number_of(target).map(|number| &self.machines[number]);
+            if there.and_then(|there| there.answered_for.get(&key)) >= Some(&version) {
+                return;
+            }
             let owed = self.machines[node].owes.entry((target, key)).or_insert(version);
             *owed = version.max(*owed);
         }
