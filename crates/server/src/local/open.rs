@@ -52,7 +52,7 @@ pub struct Opened {
 impl Local {
     /// Opens the files in `dir`, which is created if need be, for a node of this ring. A folder that
     /// is new begins another life of the node at `wall_ms`, its wall clock in milliseconds since the
-    /// Unix epoch; so does one whose store has lost something.
+    /// Unix epoch; so does one whose store has lost something, or may have.
     ///
     /// `on_progress` is called whenever there may be [replies](Self::take_replies).
     ///
@@ -72,9 +72,9 @@ impl Local {
         let mut meta = Meta::open(&*fs, dir, wanted)?;
         let progress = Box::new(on_progress.clone());
         let (store, store_found) = Store::open(Arc::clone(&fs), dir, &options.store, progress)?;
-        if !store_found.damages.is_empty() {
+        if !store_found.damages.is_empty() || store_found.truncated_bytes > 0 {
             // The clock's ceiling may be among what was lost, and wall clocks go back: only another
-            // life cannot issue a version twice.
+            // life cannot issue a version twice. What was cut may be damage in the last batch.
             meta = meta.renew(&*fs, dir, wall_ms)?;
         }
         let (hint_log, hints, hints_found) =
