@@ -1,10 +1,13 @@
 //! One seed from its first event to its verdict.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use quorate_planted::Armed;
 use quorate_quorum::Repair;
-use quorate_record::{Key, NodeId, Record};
+use quorate_record::{Key, NodeId, Record, Version};
 
 use crate::{
     Coverage, Fault, Random, Scenario, Told, World,
@@ -61,6 +64,9 @@ pub fn run(scenario: &Scenario, with_log: bool) -> Report {
     run.peace();
     run.judge()
 }
+
+/// What each node can read.
+type Dumps = BTreeMap<NodeId, BTreeMap<Key, Record>>;
 
 /// A run under way.
 pub(crate) struct Run {
@@ -157,7 +163,7 @@ impl Run {
         self.world.run_for(round);
         let moved = self.moved();
         self.world.run_for(round);
-        if self.moved() != moved {
+        if self.moved() != moved && self.lost_for_good(&self.dumps()).is_empty() {
             self.world.breaks(
                 "[settled] anti-entropy goes on moving records between equal replicas".to_owned(),
             );
@@ -179,7 +185,7 @@ impl Run {
     }
 
     fn is_settled(&self) -> bool {
-        self.hints_left() == 0 && check::converged(&self.dumps(), |key| self.owners(key)).is_empty()
+        self.hints_left() == 0 && self.diverged(&self.dumps()).is_empty()
     }
 
     fn hints_left(&self) -> u64 {
@@ -188,7 +194,7 @@ impl Run {
     }
 
     fn unsettled(&self) -> String {
-        let differing = check::converged(&self.dumps(), |key| self.owners(key));
+        let differing = self.diverged(&self.dumps());
         let differing: Vec<String> = differing.iter().map(ToString::to_string).collect();
         let nodes = (0..self.world.nodes()).filter_map(|node| Some((node, self.world.node(node)?)));
         let hints: Vec<String> = nodes
@@ -201,7 +207,36 @@ impl Run {
         [hints, differing].concat().join("; ")
     }
 
-    fn dumps(&self) -> BTreeMap<NodeId, BTreeMap<Key, Record>> {
+    /// Owners that do not hold the same, those left out that cannot.
+    fn diverged(&self, dumps: &Dumps) -> Vec<Violation> {
+        let lost = self.lost_for_good(dumps);
+        let able = |key: &Key| {
+            let mut owners = self.owners(key);
+            owners.retain(|&owner| !lost.contains(&(owner, key)));
+            owners
+        };
+        check::converged(dumps, able)
+    }
+
+    /// Owners whose record of a key is damaged and greater than any that is left. They go on answering by its version,
+    /// which an acknowledgement may rest on, so they take no lesser one.
+    fn lost_for_good<'a>(&self, dumps: &'a Dumps) -> BTreeSet<(NodeId, &'a Key)> {
+        let mut greatest: BTreeMap<&Key, Version> = BTreeMap::new();
+        for (key, record) in dumps.values().flatten() {
+            let known = greatest.entry(key).or_insert(record.version);
+            *known = record.version.max(*known);
+        }
+        let nodes = (0..self.world.nodes()).map(|node| (node, name(node)));
+        nodes
+            .flat_map(|(node, id)| greatest.iter().map(move |(key, left)| (node, id, *key, *left)))
+            .filter(|&(node, id, key, left)| {
+                !dumps[&id].contains_key(key) && self.world.version(node, key) > Some(left)
+            })
+            .map(|(_, id, key, _)| (id, key))
+            .collect()
+    }
+
+    fn dumps(&self) -> Dumps {
         let dump = |node| (name(node), self.world.records(node).into_iter().collect());
         (0..self.world.nodes()).map(dump).collect()
     }
@@ -242,7 +277,7 @@ impl Run {
         if let Some(bound_us) = self.ghosts_within_us() {
             violations.extend(check::ghosts(history, &last, bound_us, sound));
         }
-        violations.extend(check::converged(&dumps, |key| self.owners(key)));
+        violations.extend(self.diverged(&dumps));
 
         let mut tables: BTreeMap<Key, String> = BTreeMap::new();
         for violation in &violations {
@@ -285,7 +320,7 @@ impl Run {
         }
     }
 
-    fn table(&self, key: &Key, dumps: &BTreeMap<NodeId, BTreeMap<Key, Record>>) -> String {
+    fn table(&self, key: &Key, dumps: &Dumps) -> String {
         let mut table = format!("{}\n", describe_key(key));
         table += &self.workload.history.table_of_key(key).to_string();
         for (node, dump) in dumps {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use quorate_node::{ClientReply, ClientRequest, Event, Node, NodeOptions, Now};
-use quorate_record::{Key, NodeId, Record};
+use quorate_record::{Key, NodeId, Record, Version};
 use quorate_ring::{Ring, RingNode};
 use quorate_storage::fault::FaultFs;
 
@@ -208,6 +208,12 @@ impl World {
     #[must_use]
     pub fn record(&self, node: usize, key: &Key) -> Option<Record> {
         self.machines[node].process.as_ref()?.local.store.get(key).ok()?
+    }
+
+    /// The version of what a running node holds for a key, whether it can read it or not.
+    #[must_use]
+    pub fn version(&self, node: usize, key: &Key) -> Option<Version> {
+        self.machines[node].process.as_ref()?.local.store.version(key)
     }
 
     /// The files of a machine.

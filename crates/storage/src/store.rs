@@ -295,6 +295,12 @@ impl Store {
         self.core.get(key)
     }
 
+    /// The version of the durable record of a key, also of one that is [damaged](ReadError::Damaged). Reads nothing.
+    #[must_use]
+    pub fn version(&self, key: &Key) -> Option<Version> {
+        self.core.version(key)
+    }
+
     /// Up to `limit` records in token order, from behind the key `after` on, which need not be there.
     ///
     /// What is written and compacted meanwhile neither hides nor repeats a record.

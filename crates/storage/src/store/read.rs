@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use quorate_record::{Digest, Key, Record, Stamp, decode_record_view};
+use quorate_record::{Digest, Key, Record, Stamp, Version, decode_record_view};
 
 use super::{Core, KIND_RECORD};
 use crate::index::{Entry, Position, SHARDS, shard_of};
@@ -51,6 +51,11 @@ impl Core {
     pub(super) fn get(&self, key: &Key) -> Result<Option<Record>, ReadError> {
         let read = self.read_at(self.position(key.as_bytes()), Some(key))?;
         Ok(read.map(|(_, record)| record))
+    }
+
+    pub(super) fn version(&self, key: &Key) -> Option<Version> {
+        let entry = self.shards.get(self.position(key.as_bytes()))?;
+        Some(entry.version(&self.shards.writers))
     }
 
     pub(super) fn scan(&self, after: Option<&Key>, limit: usize) -> Result<Scanned, ReadError> {
