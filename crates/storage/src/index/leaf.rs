@@ -1,3 +1,4 @@
+use super::shard::SHARD_BITS;
 use super::{Entry, Position};
 
 /// Most entries of a leaf. One that is full is split in halves.
@@ -15,15 +16,30 @@ const MERGED_ENTRIES: usize = MAX_ENTRIES * 3 / 4;
 /// Neighbours in the order of their positions.
 ///
 /// They are in blocks of one size, all full but the last, so that whatever comes and goes leaves no holes in memory
-/// that nothing fits into.
-#[derive(Default)]
+/// that nothing fits into. What memory is read for is the time that it takes to find one, so the part of each position
+/// that mostly decides is in one row beside.
+///
+/// The length is with whoever has the leaf: it is needed for a guess at where to look.
 pub(crate) struct Leaf {
     len: usize,
+    rows: Box<Rows>,
+}
+
+struct Rows {
+    /// The [leading bits](leading) of the entries' positions, in order; behind them, the greatest there can be.
+    leading: [u32; MAX_ENTRIES],
     /// As many as it takes, from the first on.
     blocks: [Option<Box<Block>>; BLOCKS],
 }
 
 type Block = [Entry; BLOCK_ENTRIES];
+
+impl Default for Leaf {
+    fn default() -> Self {
+        let rows = Rows { leading: [u32::MAX; MAX_ENTRIES], blocks: Default::default() };
+        Self { len: 0, rows: Box::new(rows) }
+    }
+}
 
 impl Leaf {
     pub(crate) fn len(&self) -> usize {
@@ -35,17 +51,19 @@ impl Leaf {
     }
 
     pub(crate) fn entry(&self, at: usize) -> &Entry {
-        let block = self.blocks[at / BLOCK_ENTRIES].as_deref();
+        let block = self.rows.blocks[at / BLOCK_ENTRIES].as_deref();
         &block.expect("there are as many blocks as it takes")[at % BLOCK_ENTRIES]
     }
 
+    /// To be changed in all but its position.
     pub(crate) fn entry_mut(&mut self, at: usize) -> &mut Entry {
         &mut self.block_mut(at / BLOCK_ENTRIES)[at % BLOCK_ENTRIES]
     }
 
     /// The entries from the one at `from` on.
     pub(crate) fn entries(&self, from: usize) -> impl Iterator<Item = &Entry> {
-        self.blocks
+        self.rows
+            .blocks
             .iter()
             .enumerate()
             .filter_map(|(at, block)| Some((at, block.as_deref()?)))
@@ -61,19 +79,43 @@ impl Leaf {
 
     /// Where the entry of this position is, or would be: best looked for near `guess`.
     pub(crate) fn find(&self, position: Position, guess: usize) -> Result<usize, usize> {
-        let at = gallop(self.len, guess, |at| self.entry(at).position() < position);
+        let leading = leading(position);
+        let mut at = self.below(leading, guess);
+        if at == self.len || self.rows.leading[at] != leading {
+            return Err(at);
+        }
+        let is_below = |at: usize| self.entry(at).position() < position;
+        if is_below(at) {
+            at = gallop(self.len, at, is_below);
+        }
         let is_there = at < self.len && self.entry(at).position() == position;
         if is_there { Ok(at) } else { Err(at) }
     }
 
-    /// Puts an entry before the one that is at `at` now.
+    /// How many entries have lesser leading bits.
+    fn below(&self, leading: u32, guess: usize) -> usize {
+        // Counting some of them takes less time than guessing wrong which way a comparison goes.
+        const WINDOW: usize = 32;
+        let start = guess.saturating_sub(WINDOW / 2).min(MAX_ENTRIES - WINDOW);
+        let window: &[u32; WINDOW] =
+            self.rows.leading[start..].first_chunk().expect("it is inside");
+        let count: u32 = window.iter().map(|it| u32::from(*it < leading)).sum();
+        let at = start + count as usize;
+        let is_exact = (count > 0 || start == 0)
+            && ((count as usize) < WINDOW || start + WINDOW == MAX_ENTRIES);
+        if is_exact { at } else { gallop(self.len, at, |at| self.rows.leading[at] < leading) }
+    }
+
+    /// Puts an entry before the one that is at `before` now.
     ///
     /// # Panics
     /// If the leaf is full.
-    pub(crate) fn insert(&mut self, at: usize, entry: Entry) {
+    pub(crate) fn insert(&mut self, before: usize, entry: Entry) {
         self.make_room();
-        let (first, mut at) = (at / BLOCK_ENTRIES, at % BLOCK_ENTRIES);
+        let (first, mut at) = (before / BLOCK_ENTRIES, before % BLOCK_ENTRIES);
         let last = self.len / BLOCK_ENTRIES;
+        self.rows.leading.copy_within(before..self.len, before + 1);
+        self.rows.leading[before] = leading(entry.position());
         let mut entry = entry;
         for block in first..=last {
             let block = self.block_mut(block);
@@ -92,6 +134,8 @@ impl Leaf {
             let (block, at) = (self.len / BLOCK_ENTRIES, self.len % BLOCK_ENTRIES);
             let (taken, rest) = entries.split_at(entries.len().min(BLOCK_ENTRIES - at));
             self.block_mut(block)[at..at + taken.len()].copy_from_slice(taken);
+            let row = &mut self.rows.leading[self.len..];
+            row.iter_mut().zip(taken).for_each(|(to, entry)| *to = leading(entry.position()));
             self.len += taken.len();
             entries = rest;
         }
@@ -102,14 +146,18 @@ impl Leaf {
     pub(crate) fn split(&mut self) -> Leaf {
         debug_assert!(self.is_full());
         let mut upper = Leaf { len: MAX_ENTRIES / 2, ..Leaf::default() };
-        let (_, blocks) = self.blocks.split_at_mut(BLOCKS / 2);
-        blocks.swap_with_slice(&mut upper.blocks[..BLOCKS / 2]);
+        let (_, blocks) = self.rows.blocks.split_at_mut(BLOCKS / 2);
+        blocks.swap_with_slice(&mut upper.rows.blocks[..BLOCKS / 2]);
+        let (_, row) = self.rows.leading.split_at_mut(MAX_ENTRIES / 2);
+        row.swap_with_slice(&mut upper.rows.leading[..MAX_ENTRIES / 2]);
         self.len = MAX_ENTRIES / 2;
         upper
     }
 
     /// Takes out the entry at `at`.
     pub(crate) fn remove(&mut self, at: usize) -> Entry {
+        self.rows.leading.copy_within(at + 1.., at);
+        self.rows.leading[MAX_ENTRIES - 1] = u32::MAX;
         let (first, at) = (at / BLOCK_ENTRIES, at % BLOCK_ENTRIES);
         let last = (self.len - 1) / BLOCK_ENTRIES;
         let mut pulled_in = *self.entry(self.len - 1);
@@ -124,7 +172,7 @@ impl Leaf {
         block[BLOCK_ENTRIES - 1] = pulled_in;
         self.len -= 1;
         if self.len.is_multiple_of(BLOCK_ENTRIES) {
-            self.blocks[last] = None;
+            self.rows.blocks[last] = None;
         }
         removed
     }
@@ -144,13 +192,18 @@ impl Leaf {
 
     /// Makes sure that there is a block for one more entry.
     fn make_room(&mut self) {
-        self.blocks[self.len / BLOCK_ENTRIES]
+        self.rows.blocks[self.len / BLOCK_ENTRIES]
             .get_or_insert_with(|| Box::new([Entry::FILLER; BLOCK_ENTRIES]));
     }
 
     fn block_mut(&mut self, at: usize) -> &mut Block {
-        self.blocks[at].as_deref_mut().expect("there are as many blocks as it takes")
+        self.rows.blocks[at].as_deref_mut().expect("there are as many blocks as it takes")
     }
+}
+
+/// The part of a position that mostly tells it from others of its shard: those have the same bits before.
+fn leading(position: Position) -> u32 {
+    u32::try_from(position.token << SHARD_BITS >> u32::BITS).expect("half of a token")
 }
 
 /// How many of `len` things in a row are below something, of which all that are come first.
@@ -201,11 +254,21 @@ mod tests {
     use super::super::Writers;
     use super::*;
 
-    fn entry(token: u64) -> Entry {
+    /// Tokens of which four in a row have the same leading bits.
+    const STEP: u64 = 1 << (u32::BITS - SHARD_BITS - 2);
+
+    fn position(number: u64) -> Position {
+        Position { token: number * STEP, check: 0 }
+    }
+
+    fn entry(number: u64) -> Entry {
         let writer = Writer { node: NodeId::new("n").unwrap(), incarnation: 1 };
         let writer = Writers::new().intern(&writer).unwrap();
-        let position = Position { token, check: 0 };
-        Entry::new(position, Timestamp::ZERO, writer, 0, false)
+        Entry::new(position(number), Timestamp::ZERO, writer, 0, false)
+    }
+
+    fn number(entry: &Entry) -> u64 {
+        entry.token() / STEP
     }
 
     fn leaf(len: usize) -> Leaf {
@@ -215,20 +278,23 @@ mod tests {
         leaf
     }
 
-    fn tokens(leaf: &Leaf) -> Vec<u64> {
-        assert_eq!(leaf.blocks.iter().flatten().count(), leaf.len.div_ceil(BLOCK_ENTRIES));
-        leaf.entries(0).map(Entry::token).collect()
+    fn numbers(leaf: &Leaf) -> Vec<u64> {
+        assert_eq!(leaf.rows.blocks.iter().flatten().count(), leaf.len.div_ceil(BLOCK_ENTRIES));
+        let (row, rest) = leaf.rows.leading.split_at(leaf.len);
+        assert!(leaf.entries(0).map(|entry| leading(entry.position())).eq(row.iter().copied()));
+        assert!(rest.iter().all(|leading| *leading == u32::MAX));
+        leaf.entries(0).map(number).collect()
     }
 
     #[test]
     fn an_entry_is_found_whatever_the_guess() {
         for len in [0, 1, 2, 15, 16, 17, 100, MAX_ENTRIES] {
             let leaf = leaf(len);
-            for token in 0..2 * len as u64 {
-                let at = usize::try_from(token.div_ceil(2)).unwrap();
-                let found = if token % 2 == 0 { Ok(at) } else { Err(at) };
+            for number in 0..2 * len as u64 {
+                let at = usize::try_from(number.div_ceil(2)).unwrap();
+                let found = if number % 2 == 0 { Ok(at) } else { Err(at) };
                 for guess in 0..=len + 1 {
-                    assert_eq!(leaf.find(Position::first_of(token), guess), found);
+                    assert_eq!(leaf.find(position(number), guess), found);
                 }
             }
         }
@@ -239,13 +305,13 @@ mod tests {
         for len in [0, 1, 15, 16, 17, 63, MAX_ENTRIES - 1] {
             for at in 0..=len {
                 let mut leaf = leaf(len);
-                let mut expected = tokens(&leaf);
+                let mut expected = numbers(&leaf);
                 leaf.insert(at, entry(777));
                 expected.insert(at, 777);
-                assert_eq!(tokens(&leaf), expected);
-                assert_eq!(leaf.remove(at).token(), 777);
+                assert_eq!(numbers(&leaf), expected);
+                assert_eq!(number(&leaf.remove(at)), 777);
                 expected.remove(at);
-                assert_eq!(tokens(&leaf), expected);
+                assert_eq!(numbers(&leaf), expected);
             }
         }
     }
@@ -253,15 +319,15 @@ mod tests {
     #[test]
     fn a_full_leaf_is_split_in_halves_and_can_take_in_its_upper_half_again() {
         let mut leaf = leaf(MAX_ENTRIES);
-        let all = tokens(&leaf);
+        let all = numbers(&leaf);
         let upper = leaf.split();
-        assert_eq!((tokens(&leaf), tokens(&upper)), {
+        assert_eq!((numbers(&leaf), numbers(&upper)), {
             let (low, high) = all.split_at(MAX_ENTRIES / 2);
             (low.to_vec(), high.to_vec())
         });
         assert!(!leaf.should_merge(&upper));
         leaf.merge(&upper);
-        assert_eq!(tokens(&leaf), all);
+        assert_eq!(numbers(&leaf), all);
     }
 
     #[test]
@@ -276,9 +342,9 @@ mod tests {
     #[test]
     fn entries_can_be_read_from_anywhere() {
         let leaf = leaf(40);
-        let all = tokens(&leaf);
+        let all = numbers(&leaf);
         for from in 0..=40 {
-            assert!(leaf.entries(from).map(Entry::token).eq(all[from..].iter().copied()));
+            assert!(leaf.entries(from).map(number).eq(all[from..].iter().copied()));
         }
     }
 }

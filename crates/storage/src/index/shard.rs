@@ -10,7 +10,7 @@ use crate::queue::Place;
 /// Into how many equal parts the token space is cut.
 pub(crate) const SHARDS: usize = 1 << SHARD_BITS;
 
-const SHARD_BITS: u32 = 8;
+pub(super) const SHARD_BITS: u32 = 8;
 
 /// Into how many equal parts a shard is cut, each with a digest that is kept up to date.
 const BUCKETS: usize = 1 << BUCKET_BITS;
@@ -275,11 +275,16 @@ impl Shard {
 
     /// The leaf for a position, and where in it the entry is or would be.
     fn find(&self, position: Position) -> (usize, Result<usize, usize>) {
-        let guess = interpolate(
-            position.token - self.first_token.min(position.token),
-            SHARD_SPAN,
-            self.fences.len(),
-        );
+        // In a leaf all tokens are taken for tokens of this shard.
+        if position.token < self.first_token {
+            return (0, Err(0));
+        }
+        if position.token - self.first_token > SHARD_SPAN {
+            let last = self.leaves.len() - 1;
+            return (last, Err(self.leaves[last].len()));
+        }
+        let above_start = position.token - self.first_token;
+        let guess = interpolate(above_start, SHARD_SPAN, self.fences.len());
         let above = gallop(self.fences.len(), guess, |at| self.fences[at] <= position);
         let leaf = above.saturating_sub(1);
         let low = self.fences[leaf].token;
@@ -603,6 +608,24 @@ mod tests {
             assert_eq!(*Shard::new(number - 1).tokens().end() + 1, start);
             assert_eq!((bucket(start), bucket(end)), (0, BUCKETS - 1));
         }
+    }
+
+    #[test]
+    fn ranges_may_begin_and_end_in_other_shards() {
+        let (writers, _) = writers();
+        let mut shard = Shard::new(NUMBER);
+        // Tokens that differ from those of the bounds in other bits than a shard's own.
+        let tokens =
+            [first_token() + 1, first_token() + SHARD_SPAN / 2, first_token() + SHARD_SPAN];
+        for token in tokens {
+            shard.put(entry_at(Position::first_of(token)), &writers);
+        }
+        for (from, to) in [(0, u64::MAX), (SHARD_SPAN, u64::MAX - 1), (1, u64::MAX - SHARD_SPAN)] {
+            let range = Position::first_of(from)..=Position::last_of(to);
+            assert!(shard.range(range).map(Entry::token).eq(tokens));
+        }
+        assert_eq!(shard.range(..=Position::last_of(first_token() - 1)).count(), 0);
+        assert_eq!(shard.range(Position::first_of(first_token() + SHARD_SPAN + 1)..).count(), 0);
     }
 
     #[test]
