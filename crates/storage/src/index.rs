@@ -10,6 +10,6 @@ mod shard;
 mod writers;
 
 pub(crate) use self::entry::{ENTRY_BYTES, Entry};
-pub(crate) use self::position::{Position, Secret};
+pub(crate) use self::position::{BuildPositionHasher, Position, Secret};
 pub(crate) use self::shard::{Counts, Merged, SHARDS, Shard, shard_of};
 pub(crate) use self::writers::{TooManyWriters, WriterId, Writers};

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::hash::Hasher;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use siphasher::sip::SipHasher13;
 
@@ -27,6 +27,34 @@ impl Position {
     /// The greatest one with this token.
     pub(crate) fn last_of(token: u64) -> Self {
         Self { token, check: u64::MAX }
+    }
+}
+
+impl Hash for Position {
+    /// The check alone: it is a keyed hash of all of the key.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.check);
+    }
+}
+
+/// For maps of positions, whose hash is not hashed again.
+pub(crate) type BuildPositionHasher = BuildHasherDefault<PositionHasher>;
+
+/// Takes a [`Position`]'s check as it is.
+#[derive(Default)]
+pub(crate) struct PositionHasher(u64);
+
+impl Hasher for PositionHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, check: u64) {
+        self.0 = check;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

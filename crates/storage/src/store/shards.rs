@@ -1,7 +1,7 @@
 //! What a store knows, cut into parts by token: where the durable records are, and the writes on their way there.
 
 use std::cmp;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,8 @@ use super::usage::Usage;
 use crate::completion::Completion;
 use crate::frame::HEADER_BYTES;
 use crate::index::{
-    Counts, Entry, Merged, Position, SHARDS, Secret, Shard, TooManyWriters, Writers, shard_of,
+    BuildPositionHasher, Counts, Entry, Merged, Position, SHARDS, Secret, Shard, TooManyWriters,
+    Writers, shard_of,
 };
 use crate::queue::{LogError, Place, Progress, Ticket, Written};
 
@@ -68,14 +69,15 @@ pub(crate) struct Part {
     /// The number of the oldest write in flight; they are counted in the order of their tickets.
     oldest: u64,
     /// Which write in flight has the greatest record of a key.
-    greatest: BTreeMap<Position, u64>,
+    greatest: HashMap<Position, u64, BuildPositionHasher>,
 }
 
 struct Write {
     entry: Entry,
     cause: Cause,
-    /// Whoever asked for something that this write answers once it is durable.
-    waiters: Vec<(u64, Applied)>,
+    /// Whoever asked for something that this write answers once it is durable. Boxed, as there mostly is nobody.
+    #[expect(clippy::box_collection, reason = "there are many writes, and hardly any has waiters")]
+    waiters: Option<Box<Vec<(u64, Applied)>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -360,7 +362,7 @@ impl Settled<'_> {
 
 impl Part {
     fn new(index: Shard) -> Self {
-        Self { index, in_flight: VecDeque::new(), oldest: 0, greatest: BTreeMap::new() }
+        Self { index, in_flight: VecDeque::new(), oldest: 0, greatest: HashMap::default() }
     }
 
     /// Compares a record with what is durable, then with what is on its way: an answer must not rest on a record that
@@ -386,14 +388,14 @@ impl Part {
 
     fn wait(&mut self, number: u64, id: u64, answer: Applied) {
         let at = self.at(number);
-        self.in_flight[at].waiters.push((id, answer));
+        self.in_flight[at].waiters.get_or_insert_default().push((id, answer));
     }
 
     fn submitted(&mut self, entry: Entry, cause: Cause) {
         if let Cause::Applied(_) = cause {
             self.greatest.insert(entry.position(), self.oldest + self.in_flight.len() as u64);
         }
-        self.in_flight.push_back(Write { entry, cause, waiters: Vec::new() });
+        self.in_flight.push_back(Write { entry, cause, waiters: None });
     }
 
     fn settle(
@@ -411,13 +413,16 @@ impl Part {
         let is_written = settled.error.is_none();
         match cause {
             Cause::Applied(id) => {
-                if self.greatest.get(&entry.position()) == Some(&number) {
-                    self.greatest.remove(&entry.position());
+                if let hash_map::Entry::Occupied(greatest) = self.greatest.entry(entry.position())
+                    && *greatest.get() == number
+                {
+                    greatest.remove();
                 }
                 if is_written {
                     self.merge(entry.at(place, bytes), writers, account);
                 }
                 settled.complete(id, Applied::Stored);
+                let waiters = waiters.map(|waiters| *waiters).unwrap_or_default();
                 waiters.into_iter().for_each(|(id, answer)| settled.complete(id, answer));
             }
             Cause::Moved(from) => {
