@@ -14,6 +14,9 @@ use crate::segment::{DATA_OFFSET, SegmentHeader, epoch, index, segment_path};
 use crate::segments::{Segments, Slot};
 use crate::space::{Space, SpaceError};
 
+/// How much of a batch is finished before it is written, about.
+const RUN_BYTES: usize = 256 << 10;
+
 pub(crate) struct Writer {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) dir: PathBuf,
@@ -199,6 +202,10 @@ impl Writer {
                 let size = index(frame.bytes.into());
                 let lag = seq - self.synced_through;
                 if (offset - start + size) as u64 > room || lag > MAX_LAG {
+                    break;
+                }
+                // What was finished is in the processor's cache, and best written from there.
+                if offset > start && offset - start + size > RUN_BYTES {
                     break;
                 }
                 finish(&mut bytes[offset..offset + size], seq, lag, epoch);
