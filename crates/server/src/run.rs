@@ -151,6 +151,9 @@ async fn serve(
     Ok(())
 }
 
+/// How much may wait for each log: all values that are taken in at once, twice.
+const LOG_QUEUE_BYTES: u64 = 128 << 20;
+
 /// Opens the files of a node and tells what was found in them.
 fn open_files(
     config: &Config,
@@ -164,8 +167,10 @@ fn open_files(
         store: StoreOptions::new(quorate_ring::token),
         hints: HintLogOptions::default(),
     };
-    options.store.log.sync = log_sync(config.sync);
-    options.hints.log.sync = log_sync(config.sync);
+    for log in [&mut options.store.log, &mut options.hints.log] {
+        log.sync = log_sync(config.sync);
+        log.queue_bytes = LOG_QUEUE_BYTES;
+    }
     let stored = Arc::clone(stored);
     let notify = move || stored.notify_one();
     let opened = Local::open(Arc::new(RealFs), dir, id, ring, &options, now().wall_ms, notify)?;

@@ -76,7 +76,7 @@ impl Default for LogOptions {
             drive: Drive::Threads,
             segment_bytes: 32 << 20,
             max_payload_bytes: (8 << 20) + (64 << 10),
-            queue_bytes: 128 << 20,
+            queue_bytes: 1 << 20,
             prepare_ahead_bytes: 4 << 20,
             prepare_chunk_bytes: 1 << 20,
             max_spares: 1,
