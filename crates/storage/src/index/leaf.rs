@@ -16,8 +16,8 @@ const MERGED_ENTRIES: usize = MAX_ENTRIES * 3 / 4;
 /// Neighbours in the order of their positions.
 ///
 /// They are in blocks of one size, all full but the last, so that whatever comes and goes leaves no holes in memory
-/// that nothing fits into. What memory is read for is the time that it takes to find one, so the part of each position
-/// that mostly decides is in one row beside.
+/// that nothing fits into. There they stay where they were put; a row beside says in which order. What memory is read
+/// for is the time that it takes to find one, so the part of each position that mostly decides is in another row.
 ///
 /// The length is with whoever has the leaf: it is needed for a guess at where to look.
 pub(crate) struct Leaf {
@@ -28,15 +28,24 @@ pub(crate) struct Leaf {
 struct Rows {
     /// The [leading bits](leading) of the entries' positions, in order; behind them, the greatest there can be.
     leading: [u32; MAX_ENTRIES],
-    /// As many as it takes, from the first on.
+    /// The slots of the entries, in order.
+    slots: [Slot; MAX_ENTRIES],
+    /// As many as it takes, from the first on. The slots of all together are counted through.
     blocks: [Option<Box<Block>>; BLOCKS],
 }
 
 type Block = [Entry; BLOCK_ENTRIES];
+type Slot = u8;
+
+const _: () = assert!(MAX_ENTRIES - 1 <= Slot::MAX as usize);
 
 impl Default for Leaf {
     fn default() -> Self {
-        let rows = Rows { leading: [u32::MAX; MAX_ENTRIES], blocks: Default::default() };
+        let rows = Rows {
+            leading: [u32::MAX; MAX_ENTRIES],
+            slots: [0; MAX_ENTRIES],
+            blocks: Default::default(),
+        };
         Self { len: 0, rows: Box::new(rows) }
     }
 }
@@ -51,26 +60,19 @@ impl Leaf {
     }
 
     pub(crate) fn entry(&self, at: usize) -> &Entry {
-        let block = self.rows.blocks[at / BLOCK_ENTRIES].as_deref();
-        &block.expect("there are as many blocks as it takes")[at % BLOCK_ENTRIES]
+        let slot = usize::from(self.rows.slots[at]);
+        let block = self.rows.blocks[slot / BLOCK_ENTRIES].as_deref();
+        &block.expect("there are as many blocks as it takes")[slot % BLOCK_ENTRIES]
     }
 
     /// To be changed in all but its position.
     pub(crate) fn entry_mut(&mut self, at: usize) -> &mut Entry {
-        &mut self.block_mut(at / BLOCK_ENTRIES)[at % BLOCK_ENTRIES]
+        self.slot_mut(usize::from(self.rows.slots[at]))
     }
 
     /// The entries from the one at `from` on.
     pub(crate) fn entries(&self, from: usize) -> impl Iterator<Item = &Entry> {
-        self.rows
-            .blocks
-            .iter()
-            .enumerate()
-            .filter_map(|(at, block)| Some((at, block.as_deref()?)))
-            .flat_map(move |(at, block)| {
-                let len = self.len.saturating_sub(at * BLOCK_ENTRIES).min(BLOCK_ENTRIES);
-                &block[from.saturating_sub(at * BLOCK_ENTRIES).min(len)..len]
-            })
+        (from..self.len).map(|at| self.entry(at))
     }
 
     pub(crate) fn last(&self) -> Option<&Entry> {
@@ -111,68 +113,53 @@ impl Leaf {
     /// # Panics
     /// If the leaf is full.
     pub(crate) fn insert(&mut self, before: usize, entry: Entry) {
-        self.make_room();
-        let (first, mut at) = (before / BLOCK_ENTRIES, before % BLOCK_ENTRIES);
-        let last = self.len / BLOCK_ENTRIES;
-        self.rows.leading.copy_within(before..self.len, before + 1);
-        self.rows.leading[before] = leading(entry.position());
-        let mut entry = entry;
-        for block in first..=last {
-            let block = self.block_mut(block);
-            let pushed_out = block[BLOCK_ENTRIES - 1];
-            block.copy_within(at..BLOCK_ENTRIES - 1, at + 1);
-            block[at] = entry;
-            (entry, at) = (pushed_out, 0);
-        }
-        self.len += 1;
+        let len = self.len;
+        let Rows { leading: row, slots, .. } = &mut *self.rows;
+        row.copy_within(before..len, before + 1);
+        row[before] = leading(entry.position());
+        slots.copy_within(before..len, before + 1);
+        slots[before] = slot(len);
+        self.push(entry);
     }
 
     /// Puts as many of these behind all others as there is room for; returns the rest.
-    pub(crate) fn append<'a>(&mut self, mut entries: &'a [Entry]) -> &'a [Entry] {
-        while !self.is_full() && !entries.is_empty() {
-            self.make_room();
-            let (block, at) = (self.len / BLOCK_ENTRIES, self.len % BLOCK_ENTRIES);
-            let (taken, rest) = entries.split_at(entries.len().min(BLOCK_ENTRIES - at));
-            self.block_mut(block)[at..at + taken.len()].copy_from_slice(taken);
-            let row = &mut self.rows.leading[self.len..];
-            row.iter_mut().zip(taken).for_each(|(to, entry)| *to = leading(entry.position()));
-            self.len += taken.len();
-            entries = rest;
-        }
-        entries
+    pub(crate) fn append<'a>(&mut self, entries: &'a [Entry]) -> &'a [Entry] {
+        let (taken, rest) = entries.split_at(entries.len().min(MAX_ENTRIES - self.len));
+        taken.iter().for_each(|entry| self.insert(self.len, *entry));
+        rest
     }
 
     /// Keeps the lower half of a full leaf; the upper half becomes another.
     pub(crate) fn split(&mut self) -> Leaf {
         debug_assert!(self.is_full());
-        let mut upper = Leaf { len: MAX_ENTRIES / 2, ..Leaf::default() };
-        let (_, blocks) = self.rows.blocks.split_at_mut(BLOCKS / 2);
-        blocks.swap_with_slice(&mut upper.rows.blocks[..BLOCKS / 2]);
-        let (_, row) = self.rows.leading.split_at_mut(MAX_ENTRIES / 2);
-        row.swap_with_slice(&mut upper.rows.leading[..MAX_ENTRIES / 2]);
-        self.len = MAX_ENTRIES / 2;
-        upper
+        let all: Vec<Entry> = self.entries(0).copied().collect();
+        let (lower, upper) = all.split_at(MAX_ENTRIES / 2);
+        let [mut low, mut high] = [Leaf::default(), Leaf::default()];
+        // The blocks stay here, those that are not needed go.
+        std::mem::swap(&mut low.rows.blocks, &mut self.rows.blocks);
+        low.rows.blocks[BLOCKS / 2..].swap_with_slice(&mut high.rows.blocks[..BLOCKS / 2]);
+        low.append(lower);
+        high.append(upper);
+        *self = low;
+        high
     }
 
     /// Takes out the entry at `at`.
     pub(crate) fn remove(&mut self, at: usize) -> Entry {
-        self.rows.leading.copy_within(at + 1.., at);
-        self.rows.leading[MAX_ENTRIES - 1] = u32::MAX;
-        let (first, at) = (at / BLOCK_ENTRIES, at % BLOCK_ENTRIES);
-        let last = (self.len - 1) / BLOCK_ENTRIES;
-        let mut pulled_in = *self.entry(self.len - 1);
-        for block in (first + 1..=last).rev() {
-            let block = self.block_mut(block);
-            block.rotate_left(1);
-            std::mem::swap(&mut block[BLOCK_ENTRIES - 1], &mut pulled_in);
-        }
-        let block = self.block_mut(first);
-        let removed = block[at];
-        block.copy_within(at + 1.., at);
-        block[BLOCK_ENTRIES - 1] = pulled_in;
-        self.len -= 1;
-        if self.len.is_multiple_of(BLOCK_ENTRIES) {
-            self.rows.blocks[last] = None;
+        let last = self.len - 1;
+        let freed = self.rows.slots[at];
+        // The last slot must be the one that is free.
+        let moved = *self.slot_mut(last);
+        let removed = std::mem::replace(self.slot_mut(usize::from(freed)), moved);
+        let Rows { leading, slots, blocks } = &mut *self.rows;
+        let of_moved = slots[..self.len].iter().position(|it| *it == slot(last));
+        slots[of_moved.expect("every slot up to the last is somebody's")] = freed;
+        slots.copy_within(at + 1..self.len, at);
+        leading.copy_within(at + 1.., at);
+        leading[MAX_ENTRIES - 1] = u32::MAX;
+        self.len = last;
+        if last.is_multiple_of(BLOCK_ENTRIES) {
+            blocks[last / BLOCK_ENTRIES] = None;
         }
         removed
     }
@@ -190,15 +177,23 @@ impl Leaf {
         }
     }
 
-    /// Makes sure that there is a block for one more entry.
-    fn make_room(&mut self) {
-        self.rows.blocks[self.len / BLOCK_ENTRIES]
-            .get_or_insert_with(|| Box::new([Entry::FILLER; BLOCK_ENTRIES]));
+    /// Puts an entry into the next slot.
+    fn push(&mut self, entry: Entry) {
+        let (block, at) = (self.len / BLOCK_ENTRIES, self.len % BLOCK_ENTRIES);
+        let block =
+            self.rows.blocks[block].get_or_insert_with(|| Box::new([Entry::FILLER; BLOCK_ENTRIES]));
+        block[at] = entry;
+        self.len += 1;
     }
 
-    fn block_mut(&mut self, at: usize) -> &mut Block {
-        self.rows.blocks[at].as_deref_mut().expect("there are as many blocks as it takes")
+    fn slot_mut(&mut self, slot: usize) -> &mut Entry {
+        let block = self.rows.blocks[slot / BLOCK_ENTRIES].as_deref_mut();
+        &mut block.expect("there are as many blocks as it takes")[slot % BLOCK_ENTRIES]
     }
+}
+
+fn slot(number: usize) -> Slot {
+    Slot::try_from(number).expect("a leaf has no more")
 }
 
 /// The part of a position that mostly tells it from others of its shard: those have the same bits before.
