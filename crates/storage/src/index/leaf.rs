@@ -1,3 +1,5 @@
+use std::hint::black_box;
+
 use super::shard::SHARD_BITS;
 use super::{Entry, Position};
 
@@ -16,8 +18,8 @@ const MERGED_ENTRIES: usize = MAX_ENTRIES * 3 / 4;
 /// Neighbours in the order of their positions.
 ///
 /// They are in blocks of one size, all full but the last, so that whatever comes and goes leaves no holes in memory
-/// that nothing fits into. There they stay where they were put; a row beside says in which order. What memory is read
-/// for is the time that it takes to find one, so the part of each position that mostly decides is in another row.
+/// that nothing fits into. There they stay where they were put; a row beside says in which order. Finding one takes as
+/// long as memory is waited for, so that row has the part of each position that mostly decides as well.
 ///
 /// The length is with whoever has the leaf: it is needed for a guess at where to look.
 pub(crate) struct Leaf {
@@ -26,26 +28,24 @@ pub(crate) struct Leaf {
 }
 
 struct Rows {
-    /// The [leading bits](leading) of the entries' positions, in order; behind them, the greatest there can be.
-    leading: [u32; MAX_ENTRIES],
-    /// The slots of the entries, in order.
-    slots: [Slot; MAX_ENTRIES],
+    /// A sign for each entry, in order; behind them, the greatest there can be.
+    signs: [Sign; MAX_ENTRIES],
     /// As many as it takes, from the first on. The slots of all together are counted through.
     blocks: [Option<Box<Block>>; BLOCKS],
 }
 
 type Block = [Entry; BLOCK_ENTRIES];
-type Slot = u8;
 
-const _: () = assert!(MAX_ENTRIES - 1 <= Slot::MAX as usize);
+/// The leading bits of a position, and below them the slot of its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Sign(u32);
+
+const SLOT_BITS: u32 = MAX_ENTRIES.ilog2();
+const _: () = assert!(1 << SLOT_BITS == MAX_ENTRIES);
 
 impl Default for Leaf {
     fn default() -> Self {
-        let rows = Rows {
-            leading: [u32::MAX; MAX_ENTRIES],
-            slots: [0; MAX_ENTRIES],
-            blocks: Default::default(),
-        };
+        let rows = Rows { signs: [Sign::GREATEST; MAX_ENTRIES], blocks: Default::default() };
         Self { len: 0, rows: Box::new(rows) }
     }
 }
@@ -60,14 +60,14 @@ impl Leaf {
     }
 
     pub(crate) fn entry(&self, at: usize) -> &Entry {
-        let slot = usize::from(self.rows.slots[at]);
+        let slot = self.rows.signs[at].slot();
         let block = self.rows.blocks[slot / BLOCK_ENTRIES].as_deref();
         &block.expect("there are as many blocks as it takes")[slot % BLOCK_ENTRIES]
     }
 
     /// To be changed in all but its position.
     pub(crate) fn entry_mut(&mut self, at: usize) -> &mut Entry {
-        self.slot_mut(usize::from(self.rows.slots[at]))
+        self.slot_mut(self.rows.signs[at].slot())
     }
 
     /// The entries from the one at `from` on.
@@ -81,9 +81,11 @@ impl Leaf {
 
     /// Where the entry of this position is, or would be: best looked for near `guess`.
     pub(crate) fn find(&self, position: Position, guess: usize) -> Result<usize, usize> {
-        let leading = leading(position);
-        let mut at = self.below(leading, guess);
-        if at == self.len || self.rows.leading[at] != leading {
+        let least = Sign::least(position);
+        // What is needed next comes from memory together with the row, and not after it.
+        black_box(self.rows.blocks[0].is_some());
+        let mut at = self.below(least, guess);
+        if at == self.len || !self.rows.signs[at].has_leading_of(least) {
             return Err(at);
         }
         let is_below = |at: usize| self.entry(at).position() < position;
@@ -95,17 +97,17 @@ impl Leaf {
     }
 
     /// How many entries have lesser leading bits.
-    fn below(&self, leading: u32, guess: usize) -> usize {
+    fn below(&self, least: Sign, guess: usize) -> usize {
         // Counting some of them takes less time than guessing wrong which way a comparison goes.
         const WINDOW: usize = 32;
+        let signs = &self.rows.signs;
         let start = guess.saturating_sub(WINDOW / 2).min(MAX_ENTRIES - WINDOW);
-        let window: &[u32; WINDOW] =
-            self.rows.leading[start..].first_chunk().expect("it is inside");
-        let count: u32 = window.iter().map(|it| u32::from(*it < leading)).sum();
+        let window: &[Sign; WINDOW] = signs[start..].first_chunk().expect("it is inside");
+        let count: u32 = window.iter().map(|it| u32::from(it.0 < least.0)).sum();
         let at = start + count as usize;
         let is_exact = (count > 0 || start == 0)
             && ((count as usize) < WINDOW || start + WINDOW == MAX_ENTRIES);
-        if is_exact { at } else { gallop(self.len, at, |at| self.rows.leading[at] < leading) }
+        if is_exact { at } else { gallop(self.len, at, |at| signs[at] < least) }
     }
 
     /// Puts an entry before the one that is at `before` now.
@@ -114,11 +116,9 @@ impl Leaf {
     /// If the leaf is full.
     pub(crate) fn insert(&mut self, before: usize, entry: Entry) {
         let len = self.len;
-        let Rows { leading: row, slots, .. } = &mut *self.rows;
-        row.copy_within(before..len, before + 1);
-        row[before] = leading(entry.position());
-        slots.copy_within(before..len, before + 1);
-        slots[before] = slot(len);
+        let signs = &mut self.rows.signs;
+        signs.copy_within(before..len, before + 1);
+        signs[before] = Sign::least(entry.position()).with_slot(len);
         self.push(entry);
     }
 
@@ -147,16 +147,16 @@ impl Leaf {
     /// Takes out the entry at `at`.
     pub(crate) fn remove(&mut self, at: usize) -> Entry {
         let last = self.len - 1;
-        let freed = self.rows.slots[at];
+        let freed = self.rows.signs[at].slot();
         // The last slot must be the one that is free.
         let moved = *self.slot_mut(last);
-        let removed = std::mem::replace(self.slot_mut(usize::from(freed)), moved);
-        let Rows { leading, slots, blocks } = &mut *self.rows;
-        let of_moved = slots[..self.len].iter().position(|it| *it == slot(last));
-        slots[of_moved.expect("every slot up to the last is somebody's")] = freed;
-        slots.copy_within(at + 1..self.len, at);
-        leading.copy_within(at + 1.., at);
-        leading[MAX_ENTRIES - 1] = u32::MAX;
+        let removed = std::mem::replace(self.slot_mut(freed), moved);
+        let Rows { signs, blocks } = &mut *self.rows;
+        let of_moved = signs[..self.len].iter_mut().find(|sign| sign.slot() == last);
+        let of_moved = of_moved.expect("every slot up to the last is somebody's");
+        *of_moved = of_moved.with_slot(freed);
+        signs.copy_within(at + 1.., at);
+        signs[MAX_ENTRIES - 1] = Sign::GREATEST;
         self.len = last;
         if last.is_multiple_of(BLOCK_ENTRIES) {
             blocks[last / BLOCK_ENTRIES] = None;
@@ -192,13 +192,29 @@ impl Leaf {
     }
 }
 
-fn slot(number: usize) -> Slot {
-    Slot::try_from(number).expect("a leaf has no more")
-}
+impl Sign {
+    const GREATEST: Self = Self(u32::MAX);
 
-/// The part of a position that mostly tells it from others of its shard: those have the same bits before.
-fn leading(position: Position) -> u32 {
-    u32::try_from(position.token << SHARD_BITS >> u32::BITS).expect("half of a token")
+    /// The least one of a position. The leading bits are those that mostly tell it from others of its shard, which have
+    /// the same bits before.
+    fn least(position: Position) -> Self {
+        let leading = u32::try_from(position.token << SHARD_BITS >> u32::BITS);
+        Self(leading.expect("half of a token") >> SLOT_BITS << SLOT_BITS)
+    }
+
+    /// The same with this slot.
+    fn with_slot(self, slot: usize) -> Self {
+        let slot = u32::try_from(slot).expect("a leaf has few");
+        Self(self.0 >> SLOT_BITS << SLOT_BITS | slot)
+    }
+
+    fn slot(self) -> usize {
+        self.0 as usize % MAX_ENTRIES
+    }
+
+    fn has_leading_of(self, other: Self) -> bool {
+        self.0 >> SLOT_BITS == other.0 >> SLOT_BITS
+    }
 }
 
 /// How many of `len` things in a row are below something, of which all that are come first.
@@ -250,7 +266,7 @@ mod tests {
     use super::*;
 
     /// Tokens of which four in a row have the same leading bits.
-    const STEP: u64 = 1 << (u32::BITS - SHARD_BITS - 2);
+    const STEP: u64 = 1 << (u32::BITS - SHARD_BITS + SLOT_BITS - 2);
 
     fn position(number: u64) -> Position {
         Position { token: number * STEP, check: 0 }
@@ -275,9 +291,10 @@ mod tests {
 
     fn numbers(leaf: &Leaf) -> Vec<u64> {
         assert_eq!(leaf.rows.blocks.iter().flatten().count(), leaf.len.div_ceil(BLOCK_ENTRIES));
-        let (row, rest) = leaf.rows.leading.split_at(leaf.len);
-        assert!(leaf.entries(0).map(|entry| leading(entry.position())).eq(row.iter().copied()));
-        assert!(rest.iter().all(|leading| *leading == u32::MAX));
+        let (row, rest) = leaf.rows.signs.split_at(leaf.len);
+        let least = leaf.entries(0).map(|entry| Sign::least(entry.position()));
+        assert!(least.eq(row.iter().map(|sign| sign.with_slot(0))));
+        assert!(rest.iter().all(|sign| *sign == Sign::GREATEST));
         leaf.entries(0).map(number).collect()
     }
 
