@@ -121,7 +121,7 @@ pub fn child(task: &Task) -> Result<()> {
     write(&task.group.join("cgroup.procs"), &std::process::id().to_string())?;
     let values = Values::new(VALUE_BYTES);
     let mut value = Vec::new();
-    let store = Quorate::open(&task.dir)?;
+    let (store, _) = Quorate::open_with(&task.dir, &Quorate::options())?;
     for number in 0..task.keys {
         values.fill(number, 0, &mut value);
         store.submit(&key(number), &value)?;
@@ -130,7 +130,7 @@ pub fn child(task: &Task) -> Result<()> {
     store.settle()?;
     verify(&store, &values, task.keys)?;
     store.stop()?;
-    let store = Quorate::open(&task.dir)?;
+    let (store, _) = Quorate::open_with(&task.dir, &Quorate::options())?;
     verify(&store, &values, task.keys)?;
     say("right", task.keys)
 }

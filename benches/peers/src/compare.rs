@@ -195,6 +195,11 @@ fn round<E: Engine>(options: &Options) -> Result<Figures> {
     figures.insert(Work::Awaited, watch.stop(done)?);
 
     pause();
+    // What has a cache shall have it full, as after a while of work.
+    let all = store.count((0..keys).map(|number| (number, key(number))), |number, value| {
+        values.is_of(number, value)
+    })?;
+    ensure!(all == keys, "{} read back {all} of {keys} values", E::NAME);
     let watch = Stopwatch::start()?;
     let mut asked = 0;
     let picks = std::iter::from_fn(|| {
@@ -301,7 +306,7 @@ fn print_table(options: &Options, contenders: &[Contender], rounds: &[Vec<Figure
     print_medians(contenders, rounds, 2, |figure| figure.cpu_us);
     println!(
         "\nfill, overwrite: one thread, each put by itself, in random order. awaited: the next put once the last has\n\
-         worked. get: one thread, random keys that are there, from the page cache or the store's own. mixed: {THREADS} threads,\n\
+         worked. get: one thread, random keys that are there, each of which was read once before. mixed: {THREADS} threads,\n\
          half gets, half puts, Zipf {ZIPF_SKEW}. x1000: overwriting by batches or transactions of 1,000. A kind of work ends after\n\
          {} s; a store that is not full then is filled by batches. Nothing is synced:",
         options.limit_s,

@@ -90,6 +90,8 @@ bugs! {
         "The index does not follow a record that was moved.";
     TombstonesNotMoved, "tombstones-not-moved",
         "Compaction does not move tombstones.";
+    CachedThoughOverwritten, "cached-though-overwritten",
+        "A record that was read is remembered although a newer one has come meanwhile.";
     SnapshotMissesWrites, "snapshot-misses-writes",
         "A snapshot claims to have what settled while it was written.";
     TailNotReplayed, "tail-not-replayed",

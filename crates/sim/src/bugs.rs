@@ -59,6 +59,7 @@ pub fn known(bug: Bug) -> (Profile, u64) {
         Bug::MovedThoughOverwritten => ("disk", 29),
         Bug::PlaceNotUpdated => ("default", 4),
         Bug::TombstonesNotMoved => ("default", 1),
+        Bug::CachedThoughOverwritten => ("default", 0),
         Bug::SnapshotMissesWrites => ("default", 10),
         Bug::TailNotReplayed => ("crash", 0),
         Bug::DamagedIsAbsent => ("rot", 72),

@@ -39,6 +39,8 @@ impl FileOptions {
         let mut store = StoreOptions::new(quorate_ring::token);
         store.log = self.log();
         store.snapshot_after_bytes = self.snapshot_after_bytes;
+        // A few records in each part of the store.
+        store.cache_bytes = 512 << 10;
         store.secret = Some(*b"the same one ago");
         let hints =
             HintLogOptions { log: self.log(), dead_bytes_at_least: self.snapshot_after_bytes };

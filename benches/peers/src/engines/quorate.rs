@@ -11,7 +11,7 @@ use quorate_storage::{
 };
 use twox_hash::XxHash3_64;
 
-use super::{Engine, Pair};
+use super::{CACHE_BYTES, Engine, Pair};
 use crate::workload::KEY_BYTES;
 
 /// How many puts go by before their completions are looked at.
@@ -130,10 +130,12 @@ impl Quorate {
 impl Engine for Quorate {
     const NAME: &'static str = "Quorate";
     const SETTING: &'static str = "SyncPolicy::Os: each put completes when it was written \
-        to the operating system; submitted without waiting, the clock stops when all have completed";
+        to the operating system; submitted without waiting, the clock stops when all have completed; \
+        cache 1 GiB";
 
     fn open(dir: &Path) -> Result<Self> {
-        Ok(Self::open_with(dir, &Self::options())?.0)
+        let options = StoreOptions { cache_bytes: CACHE_BYTES as u64, ..Self::options() };
+        Ok(Self::open_with(dir, &options)?.0)
     }
 
     fn put(&self, key: &[u8; KEY_BYTES], value: &[u8]) -> Result<()> {

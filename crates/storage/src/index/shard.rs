@@ -111,12 +111,17 @@ impl Shard {
         }
     }
 
-    /// Sets the entry of a position unless a greater one is there. Of equal ones, the one that comes last stays.
+    /// Sets the entry of a position unless a greater one is there. Of equal ones, the one that lies further on in the
+    /// log stays, so that it does not matter in which order they come; a damaged one does not.
     ///
     /// # Panics
     /// If its token is none of this shard's.
     pub(crate) fn merge(&mut self, entry: Entry, writers: &Writers) -> Merged {
-        self.put_unless(entry, writers, |old| old.order(&entry, writers) == Ordering::Greater)
+        self.put_unless(entry, writers, |old| match old.order(&entry, writers) {
+            Ordering::Greater => true,
+            Ordering::Equal => !old.is_damaged() && old.place() > entry.place(),
+            Ordering::Less => false,
+        })
     }
 
     /// Takes in entries that are behind all others; much faster than one by one.
@@ -385,6 +390,13 @@ mod tests {
         fn merge(&mut self, entry: Entry, writers: &Writers) -> Merged {
             match self.0.get(&entry.position()) {
                 Some(old) if old.stamp(writers) > entry.stamp(writers) => Merged::Lost(*old),
+                Some(old)
+                    if old.stamp(writers) == entry.stamp(writers)
+                        && !old.is_damaged()
+                        && old.place() > entry.place() =>
+                {
+                    Merged::Lost(*old)
+                }
                 _ => self.put(entry).map_or(Merged::Added, Merged::Replaced),
             }
         }
@@ -641,14 +653,17 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_records_the_place_that_comes_last_stays() {
+    fn of_equal_records_the_place_that_lies_furthest_stays() {
         let (writers, _) = writers();
         let mut shard = Shard::new(NUMBER);
         let first = entry_at(Position::first_of(first_token()));
         let again = first.at(place(3), 32);
         assert_eq!(shard.merge(first, &writers), Merged::Added);
         assert_eq!(shard.merge(again, &writers), Merged::Replaced(first));
+        assert_eq!(shard.merge(first, &writers), Merged::Lost(again));
         assert_eq!(shard.get(first.position()), Some(&again));
+        shard.mark_damaged(again.position(), again.place(), &writers).unwrap();
+        assert_eq!(shard.merge(first, &writers), Merged::Replaced(again.damaged()));
     }
 
     #[test]

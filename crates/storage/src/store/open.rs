@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use quorate_record::{Timestamp, decode_record_view};
 
@@ -30,7 +30,7 @@ impl Core {
         create_dir_durably(&*fs, &snapshot_dir).map_err(OpenError::io("create", &snapshot_dir))?;
         let mut recovered = Recovered::default();
         let (loaded, next_number) = load_snapshot(&*fs, &snapshot_dir, options, &mut recovered)?;
-        let shards = Arc::new(loaded.into_shards(on_progress));
+        let shards = Arc::new(loaded.into_shards(options.cache_bytes, on_progress));
 
         let snapshot_seq = recovered.snapshot.as_ref().map_or(0, |info| info.seq);
         let log_options = LogOptions {
@@ -39,20 +39,24 @@ impl Core {
             ..options.log.clone()
         };
         let (settler, mut done) = (shards.clone(), Vec::new());
-        let mut too_many = None;
-        let (log, report) = Log::open(
+        let replayed = Replayed::default();
+        let is_tail_read = !(planted!(TailNotReplayed) && recovered.snapshot.is_some());
+        let (log, report) = Log::open_unordered(
             fs.clone(),
             &dir.join("log"),
             &log_options,
             move |progress| settler.settle(&progress, &mut done),
             |frame| {
-                if frame.seq <= snapshot_seq {
-                    return;
+                if frame.seq > snapshot_seq && is_tail_read {
+                    replay(&frame, options.token_of, &shards, &replayed);
                 }
-                let replayed = replay(&frame, options.token_of, &shards, &mut recovered);
-                too_many = too_many.take().or(replayed.err());
             },
         )?;
+        shards.count_usage();
+        let Replayed { records, unknown_frames, too_many } = replayed;
+        recovered.records += records.into_inner();
+        recovered.unknown_frames += unknown_frames.into_inner();
+        let too_many = too_many.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = too_many {
             return Err(OpenError::io("index", dir)(io::Error::other(error)));
         }
@@ -86,8 +90,9 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn into_shards(self, on_progress: Box<dyn Fn() + Send + Sync>) -> Shards {
-        let shards = Shards::new(self.secret, self.writers, self.parts, on_progress);
+    fn into_shards(self, cache_bytes: u64, on_progress: Box<dyn Fn() + Send + Sync>) -> Shards {
+        let Self { secret, writers, parts, .. } = self;
+        let shards = Shards::new(secret, writers, parts, cache_bytes, on_progress);
         if let Some((ceiling, place)) = self.ceiling {
             shards.recover_ceiling(ceiling, place);
         }
@@ -143,37 +148,42 @@ fn load(fs: &dyn Fs, path: &Path, number: u64) -> Result<(Contents, Vec<Shard>),
     if in_order { Ok((contents, parts)) } else { Err(BadSnapshot::Damaged { offset: 0 }) }
 }
 
-fn replay(
-    frame: &Frame<'_>,
-    token_of: fn(&[u8]) -> u64,
-    shards: &Shards,
-    recovered: &mut Recovered,
-) -> Result<(), TooManyWriters> {
-    if planted!(TailNotReplayed) && recovered.snapshot.is_some() {
-        return Ok(());
-    }
+/// What was read from the log, by as many threads as read it.
+#[derive(Default)]
+struct Replayed {
+    records: AtomicU64,
+    unknown_frames: AtomicU64,
+    too_many: Mutex<Option<TooManyWriters>>,
+}
+
+/// Takes in what a frame holds. Records and ceilings merge, so it does not matter in which order frames come.
+fn replay(frame: &Frame<'_>, token_of: fn(&[u8]) -> u64, shards: &Shards, replayed: &Replayed) {
     match frame.kind {
         KIND_RECORD => {
             if let Ok(record) = decode_record_view(frame.payload) {
-                recovered.records += 1;
+                replayed.records.fetch_add(1, Ordering::Relaxed);
                 let token = token_of(record.key);
                 let stamp = record.stamp();
-                let entry = shards.entry(token, record.key, &stamp, record.is_tombstone())?;
-                shards.recover(entry.at(frame.place, frame.bytes.into()));
-                return Ok(());
+                match shards.entry(token, record.key, &stamp, record.is_tombstone()) {
+                    Ok(entry) => shards.recover(entry.at(frame.place, frame.bytes.into())),
+                    Err(error) => {
+                        let mut too_many =
+                            replayed.too_many.lock().unwrap_or_else(PoisonError::into_inner);
+                        too_many.get_or_insert(error);
+                    }
+                }
+                return;
             }
         }
         KIND_CEILING => {
             if let Ok(bits) = frame.payload.try_into() {
                 let ceiling = Timestamp::from_bits(u64::from_le_bytes(bits));
-                shards.recover_ceiling(ceiling, frame.place);
-                return Ok(());
+                return shards.recover_ceiling(ceiling, frame.place);
             }
         }
         _ => {}
     }
-    recovered.unknown_frames += 1;
-    Ok(())
+    replayed.unknown_frames.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Marks the records that the snapshot names and the log does not have, and counts them.

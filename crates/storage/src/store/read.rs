@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use quorate_record::{Digest, Key, Record, Stamp, Version, decode_record_view};
+use quorate_record::{Digest, Key, Record, RecordView, Stamp, Version, decode_record_view};
 
 use super::{Core, KIND_RECORD};
 use crate::index::{Entry, Position, SHARDS, shard_of};
@@ -49,8 +49,23 @@ thread_local! {
 
 impl Core {
     pub(super) fn get(&self, key: &Key) -> Result<Option<Record>, ReadError> {
-        let read = self.read_at(self.position(key.as_bytes()), Some(key))?;
+        let position = self.position(key.as_bytes());
+        if let Some(record) = self.recall(position, key) {
+            return Ok(Some(record));
+        }
+        let read = self.read_at(position, Some(key))?;
         Ok(read.map(|(_, record)| record))
+    }
+
+    /// The record of a position, if it was read of late and has this key.
+    fn recall(&self, position: Position, key: &Key) -> Option<Record> {
+        if self.options.cache_bytes == 0 {
+            return None;
+        }
+        BUFFER.with_borrow_mut(|buf| {
+            let view = decode_record_view(self.shards.recall(position, buf)?).ok()?;
+            (view.key == key.as_bytes()).then(|| kept(&view, Bytes::copy_from_slice))
+        })
     }
 
     pub(super) fn version(&self, key: &Key) -> Option<Version> {
@@ -226,7 +241,13 @@ impl Core {
         }
         BUFFER.with_borrow_mut(|buf| {
             let (kind, payload) = self.log.read(place, bytes, buf)?;
-            self.record_of(entry, key, kind, &buf[payload], Bytes::copy_from_slice)
+            let frame = &buf[payload];
+            let record = self.record_of(entry, key, kind, frame, Bytes::copy_from_slice)?;
+            // Who reads one after the other does not come back soon.
+            if key.is_some() && self.options.cache_bytes > 0 {
+                self.shards.keep(entry, frame);
+            }
+            Ok(record)
         })
     }
 
@@ -250,9 +271,14 @@ impl Core {
             Some(key) => key.clone(),
             None => Key::new(keep(view.key)).map_err(|_| ReadError::Damaged)?,
         };
-        let value = view.value.map(keep);
-        Ok((key, Record { version: view.version, expires_ms: view.expires_ms, value }))
+        Ok((key, kept(&view, keep)))
     }
+}
+
+/// A record of which `keep` makes the value last.
+fn kept(view: &RecordView<'_>, keep: impl Fn(&[u8]) -> Bytes) -> Record {
+    let RecordView { version, expires_ms, value, .. } = *view;
+    Record { version, expires_ms, value: value.map(keep) }
 }
 
 /// What is said of a record that is damaged.

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use quorate_record::{Stamp, Timestamp};
 
 use super::Applied;
+use super::cache::Cache;
 use super::usage::Usage;
 use crate::completion::Completion;
 use crate::frame::HEADER_BYTES;
@@ -68,6 +69,8 @@ pub(crate) struct Part {
     in_flight: VecDeque<Write>,
     /// The number of the oldest write in flight; they are counted in the order of their tickets.
     oldest: u64,
+    /// Frames of durable records that were read of late.
+    cache: Cache,
     /// Which write in flight has the greatest record of a key.
     greatest: HashMap<Position, u64, BuildPositionHasher>,
 }
@@ -96,22 +99,22 @@ pub(crate) struct Ceiling {
 }
 
 impl Shards {
-    /// `parts` are the shards of the index, in order.
+    /// `parts` are the shards of the index, in order; `cache_bytes` is for all of them together.
     pub(crate) fn new(
         secret: Secret,
         writers: Writers,
         parts: Vec<Shard>,
+        cache_bytes: u64,
         on_progress: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
-        let mut account = Account::default();
-        for entry in parts.iter().flat_map(|part| part.range(..)) {
-            account.usage.add(entry);
-        }
         Self {
             secret,
             writers,
-            account: Mutex::new(account),
-            parts: parts.into_iter().map(|index| Mutex::new(Part::new(index))).collect(),
+            account: Mutex::default(),
+            parts: parts
+                .into_iter()
+                .map(|index| Mutex::new(Part::new(index, cache_bytes / SHARDS as u64)))
+                .collect(),
             ceiling: Mutex::default(),
             moves: Moves::default(),
             ready: Mutex::default(),
@@ -147,6 +150,23 @@ impl Shards {
     /// What is known of the durable record of a position.
     pub(crate) fn get(&self, position: Position) -> Option<Entry> {
         self.part(shard_of(position.token)).index.get(position).copied()
+    }
+
+    /// The payload of a position's frame if it was read of late, in `buf`, whose content is lost.
+    pub(super) fn recall<'a>(&self, position: Position, buf: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+        let mut part = self.part(shard_of(position.token));
+        let payload = part.cache.get(position)?;
+        buf.clear();
+        buf.extend_from_slice(payload);
+        Some(buf)
+    }
+
+    /// Keeps the payload that was read at an entry's place, as far as there is room, if the index names that still.
+    pub(super) fn keep(&self, entry: &Entry, payload: &[u8]) {
+        let mut part = self.part(shard_of(entry.token()));
+        if part.cache.takes(payload.len()) && part.index.get(entry.position()) == Some(entry) {
+            part.cache.insert(entry.position(), payload);
+        }
     }
 
     /// Puts the next entries of a shard behind `after` in place of what is in `batch`: as many as `most`.
@@ -279,16 +299,24 @@ impl Shards {
         self.ceiling().durable
     }
 
-    /// Takes in a record that the log has held since before it was opened.
+    /// Takes in a record that the log has held since before it was opened. What is named where is to be
+    /// [counted](Self::count_usage) when all are taken in.
     pub(crate) fn recover(&self, entry: Entry) {
-        let mut account = self.account();
-        let mut part = self.part(shard_of(entry.token()));
-        part.merge(entry, &self.writers, &mut account);
+        self.part(shard_of(entry.token())).take_in(entry, &self.writers);
     }
 
-    /// Takes in a ceiling that log or snapshot have held since before they were opened; later places come later.
+    /// Takes in a ceiling that log or snapshot have held since before they were opened.
     pub(crate) fn recover_ceiling(&self, to: Timestamp, place: Place) {
         self.ceiling().merge(to, place);
+    }
+
+    /// Counts what the index names in each segment.
+    pub(crate) fn count_usage(&self) {
+        let mut account = self.account();
+        account.usage = Usage::default();
+        for number in 0..SHARDS {
+            self.part(number).index.range(..).for_each(|entry| account.usage.add(entry));
+        }
     }
 
     /// Notes that the record at `place` cannot be read, unless the index knows better by now.
@@ -296,6 +324,7 @@ impl Shards {
         let mut account = self.account();
         let mut part = self.part(shard_of(position.token));
         if let Some(old) = part.index.mark_damaged(position, place, &self.writers) {
+            part.cache.remove(position);
             account.usage.remove(&old);
             account.usage.add(&old.damaged());
         }
@@ -361,8 +390,9 @@ impl Settled<'_> {
 }
 
 impl Part {
-    fn new(index: Shard) -> Self {
-        Self { index, in_flight: VecDeque::new(), oldest: 0, greatest: HashMap::default() }
+    fn new(index: Shard, cache_bytes: u64) -> Self {
+        let cache = Cache::new(cache_bytes);
+        Self { index, in_flight: VecDeque::new(), oldest: 0, cache, greatest: HashMap::default() }
     }
 
     /// Compares a record with what is durable, then with what is on its way: an answer must not rest on a record that
@@ -435,16 +465,22 @@ impl Part {
     }
 
     fn merge(&mut self, entry: Entry, writers: &Writers, account: &mut Account) {
-        let merged = match planted!(StoreOverwritesNewer) {
-            true => self.index.put(entry, writers).map_or(Merged::Added, Merged::Replaced),
-            false => self.index.merge(entry, writers),
-        };
-        match merged {
+        match self.take_in(entry, writers) {
             Merged::Lost(_) => return,
             Merged::Replaced(old) => account.usage.remove(&old),
             Merged::Added => {}
         }
+        if !planted!(CachedThoughOverwritten) {
+            self.cache.remove(entry.position());
+        }
         account.usage.add(&entry);
+    }
+
+    fn take_in(&mut self, entry: Entry, writers: &Writers) -> Merged {
+        match planted!(StoreOverwritesNewer) {
+            true => self.index.put(entry, writers).map_or(Merged::Added, Merged::Replaced),
+            false => self.index.merge(entry, writers),
+        }
     }
 
     fn relocate(
@@ -484,7 +520,7 @@ impl Part {
 
 impl Ceiling {
     fn merge(&mut self, to: Timestamp, place: Place) {
-        if self.durable.is_none_or(|(durable, _)| durable <= to) {
+        if self.durable.is_none_or(|durable| durable <= (to, place)) {
             self.durable = Some((to, place));
         }
     }

@@ -30,6 +30,7 @@ fn options() -> StoreOptions {
     StoreOptions {
         log,
         snapshot_after_bytes: 1024,
+        compact_at_percent: 36,
         secret: Some([7; 16]),
         ..StoreOptions::new(token_of)
     }
