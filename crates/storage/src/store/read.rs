@@ -130,6 +130,7 @@ impl Core {
             return Digest::default();
         }
         (shard_of(*tokens.start())..=shard_of(*tokens.end()))
+            .filter(|shard| self.shards.is_in_use(*shard))
             .map(|shard| self.shards.part(shard).index.digest(tokens, &self.shards.writers))
             .fold(Digest::default(), Digest::combine)
     }
@@ -142,7 +143,8 @@ impl Core {
         let mut items: Vec<(u64, Stamp)> = Vec::new();
         for range in ranges.iter().filter(|range| !range.is_empty()) {
             let positions = Position::first_of(*range.start())..=Position::last_of(*range.end());
-            for shard in shard_of(*range.start())..=shard_of(*range.end()) {
+            let shards = shard_of(*range.start())..=shard_of(*range.end());
+            for shard in shards.filter(|shard| self.shards.is_in_use(*shard)) {
                 let part = self.shards.part(shard);
                 let entries = part.index.range(positions.clone());
                 for entry in entries.filter(|entry| !entry.is_damaged()) {

@@ -3,7 +3,7 @@
 use std::cmp;
 use std::collections::{HashMap, VecDeque, hash_map};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quorate_record::{Stamp, Timestamp};
@@ -33,6 +33,8 @@ pub(crate) struct Shards {
     pub(crate) writers: Writers,
     account: Mutex<Account>,
     parts: Box<[Mutex<Part>]>,
+    /// Whether a part has, or had, anything in its index: a small store has few of them, which are quickly looked through.
+    in_use: Box<[AtomicBool]>,
     ceiling: Mutex<Ceiling>,
     pub(crate) moves: Moves,
     ready: Mutex<Vec<Completion<Applied>>>,
@@ -107,10 +109,12 @@ impl Shards {
         cache_bytes: u64,
         on_progress: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
+        let in_use = parts.iter().map(|part| AtomicBool::new(part.counts().entries > 0)).collect();
         Self {
             secret,
             writers,
             account: Mutex::default(),
+            in_use,
             parts: parts
                 .into_iter()
                 .map(|index| Mutex::new(Part::new(index, cache_bytes / SHARDS as u64)))
@@ -147,6 +151,18 @@ impl Shards {
         self.parts[number].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether there may be anything in the index of a part.
+    pub(crate) fn is_in_use(&self, number: usize) -> bool {
+        self.in_use[number].load(Ordering::Acquire)
+    }
+
+    fn note_use(&self, number: usize) {
+        // Mostly it is set already, and reading it leaves the line in every core's cache.
+        if !self.is_in_use(number) {
+            self.in_use[number].store(true, Ordering::Release);
+        }
+    }
+
     /// What is known of the durable record of a position.
     pub(crate) fn get(&self, position: Position) -> Option<Entry> {
         self.part(shard_of(position.token)).index.get(position).copied()
@@ -178,6 +194,9 @@ impl Shards {
         batch: &mut Vec<Entry>,
     ) {
         batch.clear();
+        if !self.is_in_use(shard) {
+            return;
+        }
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let part = self.part(shard);
         // A position of an earlier shard is before all of this one's.
@@ -187,7 +206,7 @@ impl Shards {
     /// What all parts have, all in all.
     pub(crate) fn counts(&self) -> Counts {
         let mut sum = Counts::default();
-        for number in 0..SHARDS {
+        for number in (0..SHARDS).filter(|number| self.is_in_use(*number)) {
             let Counts { entries, tombstones, damaged, live_bytes } =
                 self.part(number).index.counts();
             sum.entries += entries;
@@ -302,7 +321,9 @@ impl Shards {
     /// Takes in a record that the log has held since before it was opened. What is named where is to be
     /// [counted](Self::count_usage) when all are taken in.
     pub(crate) fn recover(&self, entry: Entry) {
-        self.part(shard_of(entry.token())).take_in(entry, &self.writers);
+        let number = shard_of(entry.token());
+        self.part(number).take_in(entry, &self.writers);
+        self.note_use(number);
     }
 
     /// Takes in a ceiling that log or snapshot have held since before they were opened.
@@ -339,6 +360,7 @@ impl Shards {
             match usize::try_from(written.tag) {
                 Ok(number) if number < SHARDS => {
                     self.part(number).settle(settled, &self.writers, &mut account, &self.moves);
+                    self.note_use(number);
                 }
                 _ => self.ceiling().settle(settled, &self.moves),
             }
