@@ -17,6 +17,7 @@ use crate::index::{Entry, SHARDS, Secret, Shard, TooManyWriters, Writers, shard_
 use crate::log::{Log, LogOptions};
 use crate::queue::Place;
 use crate::recovery::{Damage, Frame, OpenError, Recovery};
+use crate::segment::index;
 use crate::segments::SegmentInfo;
 
 impl Core {
@@ -39,7 +40,7 @@ impl Core {
             ..options.log.clone()
         };
         let (settler, mut done) = (shards.clone(), Vec::new());
-        let replayed = Replayed::default();
+        let replayed = Replayed::new();
         let is_tail_read = !(planted!(TailNotReplayed) && recovered.snapshot.is_some());
         let (log, report) = Log::open_unordered(
             fs.clone(),
@@ -52,10 +53,11 @@ impl Core {
                 }
             },
         )?;
+        let Replayed { records, ceilings, unknown_frames, too_many } = replayed;
+        records.end(&shards);
         shards.count_usage();
-        let Replayed { records, unknown_frames, too_many } = replayed;
-        recovered.records += records.into_inner();
         recovered.unknown_frames += unknown_frames.into_inner();
+        recovered.records += report.frames - ceilings.into_inner() - recovered.unknown_frames;
         let too_many = too_many.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = too_many {
             return Err(OpenError::io("index", dir)(io::Error::other(error)));
@@ -149,11 +151,55 @@ fn load(fs: &dyn Fs, path: &Path, number: u64) -> Result<(Contents, Vec<Shard>),
 }
 
 /// What was read from the log, by as many threads as read it.
-#[derive(Default)]
 struct Replayed {
-    records: AtomicU64,
+    records: Gathered,
+    ceilings: AtomicU64,
     unknown_frames: AtomicU64,
     too_many: Mutex<Option<TooManyWriters>>,
+}
+
+impl Replayed {
+    fn new() -> Self {
+        Self {
+            records: Gathered::new(),
+            ceilings: AtomicU64::new(0),
+            unknown_frames: AtomicU64::new(0),
+            too_many: Mutex::default(),
+        }
+    }
+}
+
+/// Records on their way from the log to the index, gathered by part: the index takes many of one part in at a time.
+struct Gathered(Vec<Mutex<Vec<Entry>>>);
+
+impl Gathered {
+    /// Segments of different lanes are gathered apart, so that threads seldom meet.
+    const LANES: usize = 4;
+    const AT_ONCE: usize = 512;
+
+    fn new() -> Self {
+        Self((0..Self::LANES * SHARDS).map(|_| Mutex::default()).collect())
+    }
+
+    fn add(&self, entry: Entry, shards: &Shards) {
+        let number = shard_of(entry.token());
+        let lane = index(entry.place().segment % Self::LANES as u64);
+        let gathered = &self.0[lane * SHARDS + number];
+        let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        gathered.push(entry);
+        if gathered.len() == Self::AT_ONCE {
+            shards.recover(number, &mut gathered);
+        }
+    }
+
+    fn end(self, shards: &Shards) {
+        for (at, gathered) in self.0.into_iter().enumerate() {
+            let mut gathered = gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
+            if !gathered.is_empty() {
+                shards.recover(at % SHARDS, &mut gathered);
+            }
+        }
+    }
 }
 
 /// Takes in what a frame holds. Records and ceilings merge, so it does not matter in which order frames come.
@@ -161,11 +207,13 @@ fn replay(frame: &Frame<'_>, token_of: fn(&[u8]) -> u64, shards: &Shards, replay
     match frame.kind {
         KIND_RECORD => {
             if let Ok(record) = decode_record_view(frame.payload) {
-                replayed.records.fetch_add(1, Ordering::Relaxed);
                 let token = token_of(record.key);
                 let stamp = record.stamp();
                 match shards.entry(token, record.key, &stamp, record.is_tombstone()) {
-                    Ok(entry) => shards.recover(entry.at(frame.place, frame.bytes.into())),
+                    Ok(entry) => {
+                        let entry = entry.at(frame.place, frame.bytes.into());
+                        replayed.records.add(entry, shards);
+                    }
                     Err(error) => {
                         let mut too_many =
                             replayed.too_many.lock().unwrap_or_else(PoisonError::into_inner);
@@ -177,6 +225,7 @@ fn replay(frame: &Frame<'_>, token_of: fn(&[u8]) -> u64, shards: &Shards, replay
         }
         KIND_CEILING => {
             if let Ok(bits) = frame.payload.try_into() {
+                replayed.ceilings.fetch_add(1, Ordering::Relaxed);
                 let ceiling = Timestamp::from_bits(u64::from_le_bytes(bits));
                 return shards.recover_ceiling(ceiling, frame.place);
             }

@@ -318,11 +318,15 @@ impl Shards {
         self.ceiling().durable
     }
 
-    /// Takes in a record that the log has held since before it was opened. What is named where is to be
-    /// [counted](Self::count_usage) when all are taken in.
-    pub(crate) fn recover(&self, entry: Entry) {
-        let number = shard_of(entry.token());
-        self.part(number).take_in(entry, &self.writers);
+    /// Takes in records of one part that the log has held since before it was opened, and leaves `entries` empty.
+    pub(crate) fn recover(&self, number: usize, entries: &mut Vec<Entry>) {
+        // Neighbours are found close together in memory.
+        entries.sort_unstable_by_key(Entry::position);
+        let mut part = self.part(number);
+        for entry in entries.drain(..) {
+            part.take_in(entry, &self.writers);
+        }
+        drop(part);
         self.note_use(number);
     }
 
@@ -331,11 +335,11 @@ impl Shards {
         self.ceiling().merge(to, place);
     }
 
-    /// Counts what the index names in each segment.
+    /// Counts what the index names in each segment, as is to be done once all is recovered.
     pub(crate) fn count_usage(&self) {
         let mut account = self.account();
         account.usage = Usage::default();
-        for number in 0..SHARDS {
+        for number in (0..SHARDS).filter(|number| self.is_in_use(*number)) {
             self.part(number).index.range(..).for_each(|entry| account.usage.add(entry));
         }
     }
@@ -413,8 +417,13 @@ impl Settled<'_> {
 
 impl Part {
     fn new(index: Shard, cache_bytes: u64) -> Self {
-        let cache = Cache::new(cache_bytes);
-        Self { index, in_flight: VecDeque::new(), oldest: 0, cache, greatest: HashMap::default() }
+        Self {
+            index,
+            in_flight: VecDeque::new(),
+            oldest: 0,
+            cache: Cache::new(cache_bytes),
+            greatest: HashMap::default(),
+        }
     }
 
     /// Compares a record with what is durable, then with what is on its way: an answer must not rest on a record that
