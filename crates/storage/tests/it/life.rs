@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,8 +10,10 @@ use std::time::Duration;
 use quorate_record::{Digest, Key, NodeId, Record, Timestamp, Version, Writer};
 use quorate_storage::fault::FaultFs;
 use quorate_storage::fs::{File, Fs};
-use quorate_storage::{Applied, Drive, LogOptions, Recovered, Step, Store, StoreOptions};
-use quorate_storage::{StoreStats, SyncPolicy};
+use quorate_storage::{
+    Applied, BackupError, Drive, LogOptions, Meta, Recovered, Restored, Step, Store, StoreOptions,
+    StoreStats, SyncPolicy, restore,
+};
 
 pub(crate) const DIR: &str = "/data";
 
@@ -55,6 +57,8 @@ pub(crate) struct Book {
     greatest_ceiling: Option<Timestamp>,
     clock: u64,
     asked: BTreeMap<u64, Asked>,
+    /// Of each backup that was begun, what it must have if there is one, and whether there must be.
+    backups: Vec<(Promised, bool)>,
     /// Survives the end of the process.
     pub(crate) acked: Promised,
     /// Survives a loss of power.
@@ -90,7 +94,11 @@ impl Life {
 
     /// Opens the store; `None` if the power goes. Nothing may be damaged.
     pub(crate) fn open(&mut self) -> Option<()> {
-        let opened = Store::open(self.fs.clone(), Path::new(DIR), &self.options, Box::new(|| {}));
+        self.open_in(Path::new(DIR))
+    }
+
+    fn open_in(&mut self, dir: &Path) -> Option<()> {
+        let opened = Store::open(self.fs.clone(), dir, &self.options, Box::new(|| {}));
         let (store, recovered) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -197,6 +205,17 @@ impl Life {
         Some(())
     }
 
+    /// Makes one more backup.
+    pub(crate) fn backup(&mut self) -> Option<()> {
+        let number = self.book.backups.len();
+        self.book.backups.push((self.book.durable.clone(), false));
+        let node = NodeId::new("n1").unwrap();
+        let meta = Meta { node, cluster: 9, incarnation: 1 };
+        self.store().backup(&backup_dir(number), meta, 5).ok()?;
+        self.book.backups[number].1 = true;
+        self.take_in()
+    }
+
     /// A step of compaction, so small that much can come between two.
     pub(crate) fn compact(&mut self) -> Option<Step> {
         let outcome = self.store().compact(400).ok();
@@ -273,6 +292,30 @@ impl Life {
         self.book.acked = found;
         self.synced();
     }
+}
+
+/// Restores every backup that is whole, and holds it against the book.
+pub(crate) fn check_backups(fs: &FaultFs, options: &StoreOptions, book: &Book) {
+    for (number, (promised, is_done)) in book.backups.iter().enumerate() {
+        let (from, to) = (backup_dir(number), Path::new("/restored").join(number.to_string()));
+        let taken_ms = match restore(fs, &from, fs, &to, None, 7, &mut |_, _| {}) {
+            Ok(Restored { taken_ms, .. }) => taken_ms,
+            Err(error) => {
+                assert!(!is_done, "{} cannot be restored: {error}", from.display());
+                assert!(matches!(error, BackupError::NoBackup(_)), "{error}");
+                continue;
+            }
+        };
+        assert_eq!(taken_ms, 5);
+        let mut life = Life::new(fs, u64::MAX, options, book.clone());
+        life.book.durable = promised.clone();
+        life.open_in(&to).expect("there is power");
+        life.check(promised);
+    }
+}
+
+fn backup_dir(number: usize) -> PathBuf {
+    Path::new("/backups").join(number.to_string())
 }
 
 impl Promised {

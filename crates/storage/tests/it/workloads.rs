@@ -1,4 +1,4 @@
-//! Ten things that stores do, with the power going at every change of a file, and again in the life after.
+//! Twelve things that stores do, with the power going at every change of a file, and again in the life after.
 //!
 //! Whatever of the unsynced changes is kept, the state afterwards has everything that was promised, and nothing that
 //! was never written.
@@ -8,7 +8,7 @@ use std::time::Duration;
 use quorate_storage::fault::{Crash, FaultFs};
 use quorate_storage::{LogOptions, StoreOptions, SyncPolicy};
 
-use crate::life::{Book, Life, Promised, options};
+use crate::life::{Book, Life, Promised, check_backups, options};
 
 type Script = fn(&mut Life) -> Option<()>;
 
@@ -47,6 +47,7 @@ fn at_every_change(options: &StoreOptions, script: Script) {
             let promised = if crash == Crash::Everything { &book.acked } else { &book.durable };
             let context = format!("change {at}, {crash:?}");
             let _told = Told(&context);
+            check_backups(&after.fork(), options, &book);
             goes_on(&after, options, &book, promised, crash);
         }
         if is_whole {
@@ -267,6 +268,28 @@ fn files_are_used_again_and_old_records_are_not() {
         life.reopen()?;
         life.put(1, 20)?;
         life.turn()
+    });
+}
+
+#[test]
+fn a_backup_is_whole_or_none() {
+    at_every_change(&options(), |life| {
+        for round in 0..3 {
+            (0..4).try_for_each(|number| life.put((round + number) % 5, 150))?;
+            life.turn()?;
+            life.delete(round)?;
+            life.reserve_clock()?;
+            life.turn()?;
+            if round == 1 {
+                life.snapshot()?;
+                life.compact_all()?;
+            }
+            // These are on their way when the backup is made.
+            life.put(7, 40)?;
+            life.put(8, 40)?;
+            life.backup()?;
+        }
+        life.compact_all()
     });
 }
 
