@@ -8,7 +8,7 @@ use std::time::Duration;
 use quorate_record::{Key, NodeId, Record, Timestamp, Version, Writer};
 use quorate_storage::fault::FaultFs;
 use quorate_storage::fs::Fs;
-use quorate_storage::{ReadError, Step, Store};
+use quorate_storage::{ReadError, Recovered, Scrubbed, Step, Store};
 
 use crate::life::{Cut, DIR, key, options};
 
@@ -21,7 +21,7 @@ fn record(timestamp: u64) -> Record {
     }
 }
 
-fn reopen(fs: &FaultFs) -> (Store, quorate_storage::Recovered) {
+fn reopen(fs: &FaultFs) -> (Store, Recovered) {
     let fs = Arc::new(Cut::new(fs, u64::MAX));
     Store::open(fs, Path::new(DIR), &options(), Box::new(|| {})).unwrap()
 }
@@ -33,6 +33,23 @@ struct Written {
     records: BTreeMap<Key, Record>,
     /// What ever was.
     ever: BTreeSet<(Key, Record)>,
+    /// How much memory opening it takes at most, when nothing is wrong with it.
+    opens_in_bytes: u64,
+}
+
+/// How much more memory than that a damaged one may take, beside what the file has.
+const SLACK_BYTES: u64 = 64 << 10;
+
+/// Opens a store and reads all of it; gives how much memory that took at most.
+fn reopen_counted(fs: &FaultFs) -> ((Store, Recovered), Scrubbed, u64) {
+    let mut opened = None;
+    let counted = allocation_counter::measure(|| {
+        let (store, recovered) = reopen(fs);
+        let scrubbed = store.scrub(None, u64::MAX).unwrap();
+        opened = Some(((store, recovered), scrubbed));
+    });
+    let (opened, scrubbed) = opened.expect("it was opened");
+    (opened, scrubbed, counted.bytes_max)
 }
 
 const CEILING: Timestamp = Timestamp::from_bits(1 << 40);
@@ -67,7 +84,7 @@ fn written() -> Written {
         *known = known.clone().max(record.clone());
     }
     drop(store);
-    Written { fs, records, ever }
+    Written { fs, records, ever, opens_in_bytes: 0 }.weighed()
 }
 
 impl Written {
@@ -77,7 +94,12 @@ impl Written {
         for name in self.fs.list(&dir).unwrap() {
             self.fs.remove(&dir.join(name)).unwrap();
         }
-        self
+        self.weighed()
+    }
+
+    fn weighed(self) -> Self {
+        let (_, _, opens_in_bytes) = reopen_counted(&self.fs.fork());
+        Self { opens_in_bytes, ..self }
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -95,9 +117,12 @@ impl Written {
         let fs = self.fs.fork();
         fs.tamper(path, change).unwrap();
         let _told = Told(path, context);
-        let (store, recovered) = reopen(&fs);
-        let scrubbed = store.scrub(None, u64::MAX).unwrap();
+        let ((store, recovered), scrubbed, bytes) = reopen_counted(&fs);
         assert_eq!(scrubbed.next, None);
+        let len = self.fs.contents(path).unwrap().len() as u64;
+        // What is damaged is copied, and the files are in memory here.
+        let most = self.opens_in_bytes + len + 2 * self.fs.used_bytes() + SLACK_BYTES;
+        assert!(bytes <= most, "it took {bytes} bytes of memory, not at most {most}");
         let is_told = !recovered.damages.is_empty()
             || (recovered.lost_records, recovered.truncated_bytes) != (0, 0);
         for (key, expected) in &self.records {
