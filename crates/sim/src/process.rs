@@ -39,6 +39,7 @@ impl FileOptions {
         let mut store = StoreOptions::new(quorate_ring::token);
         store.log = self.log();
         store.snapshot_after_bytes = self.snapshot_after_bytes;
+        store.compact_at_percent = 50;
         // A few records in each part of the store.
         store.cache_bytes = 512 << 10;
         store.secret = Some(*b"the same one ago");

@@ -53,7 +53,8 @@ pub struct StoreOptions {
     /// the last one.
     pub snapshot_after_bytes: u64,
     /// Segments are compacted when the bytes in them that nobody needs are more than so many of a hundred that
-    /// somebody does. While others write, that is; in quiet times a quarter of it is enough.
+    /// somebody does, and with all the time there is when they are a third more than that. While others write, that is;
+    /// in quiet times a sixth of it is enough. The later, the less has to be moved, and the more room is taken up.
     pub compact_at_percent: u64,
     /// How much memory may hold small records that were read of late (about; 128 bytes each are counted for it): reading
     /// such a one takes a fraction of the time that a read of the file takes, even if the system has it in its own cache.
@@ -72,7 +73,7 @@ impl StoreOptions {
             token_of,
             log: LogOptions::default(),
             snapshot_after_bytes: 64 << 20,
-            compact_at_percent: 50,
+            compact_at_percent: 75,
             cache_bytes: 0,
             secret: None,
         }
@@ -474,7 +475,7 @@ impl Core {
     fn compact(&self, max_bytes: u64, quiet: bool) -> Result<Step, CompactError> {
         let mut compaction = self.compaction.lock().unwrap_or_else(PoisonError::into_inner);
         let percent = self.options.compact_at_percent;
-        compaction.step(self, max_bytes, if quiet { percent / 4 } else { percent })
+        compaction.step(self, max_bytes, if quiet { percent / 6 } else { percent })
     }
 
     fn stats(&self) -> StoreStats {

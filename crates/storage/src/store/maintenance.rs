@@ -74,8 +74,8 @@ impl Core {
         let percent = Waste::of(self).percent();
         match self.options.compact_at_percent {
             _ if quiet => 1,
-            limit if percent < limit + limit / 2 => 7,
-            limit if percent < 2 * limit => 2,
+            limit if percent < limit + limit / 6 => 7,
+            limit if percent < limit + limit / 3 => 2,
             // Whoever writes faster than this gives back would fill the disk.
             _ => 0,
         }
