@@ -82,8 +82,7 @@ impl Leaf {
     /// Where the entry of this position is, or would be: best looked for near `guess`.
     pub(crate) fn find(&self, position: Position, guess: usize) -> Result<usize, usize> {
         let least = Sign::least(position);
-        // What is needed next comes from memory together with the row, and not after it.
-        black_box(self.rows.blocks[0].is_some());
+        self.touch_row(guess);
         let mut at = self.below(least, guess);
         if at == self.len || !self.rows.signs[at].has_leading_of(least) {
             return Err(at);
@@ -94,6 +93,20 @@ impl Leaf {
         }
         let is_there = at < self.len && self.entry(at).position() == position;
         if is_there { Ok(at) } else { Err(at) }
+    }
+
+    /// Has what is read first come from memory: the row where the guess is, and what is needed right after it.
+    pub(crate) fn touch_row(&self, guess: usize) {
+        black_box(self.rows.signs[guess.min(MAX_ENTRIES - 1)]);
+        black_box(self.rows.blocks[0].is_some());
+    }
+
+    /// Has the entry of this position come from memory, or one beside where it would be.
+    pub(crate) fn touch_entry(&self, position: Position, guess: usize) {
+        let at = self.below(Sign::least(position), guess);
+        if at < self.len {
+            black_box(self.entry(at).timestamp());
+        }
     }
 
     /// How many entries have lesser leading bits.

@@ -278,6 +278,26 @@ impl Shard {
         merged
     }
 
+    /// Reads what it takes to find these, and does nothing with it. Memory is waited for by several of them at the same
+    /// time, where looking for one after the other waits for each.
+    pub(crate) fn touch(&self, positions: impl Iterator<Item = Position>) {
+        const AT_ONCE: usize = 16;
+        let mut positions = positions.filter(|it| self.tokens().contains(&it.token)).peekable();
+        let mut places = [(Position::first_of(0), 0, 0); AT_ONCE];
+        while positions.peek().is_some() {
+            let mut count = 0;
+            for (place, position) in places.iter_mut().zip(&mut positions) {
+                let (leaf, guess) = self.guess(position);
+                self.leaves[leaf].touch_row(guess);
+                *place = (position, leaf, guess);
+                count += 1;
+            }
+            for &(position, leaf, guess) in &places[..count] {
+                self.leaves[leaf].touch_entry(position, guess);
+            }
+        }
+    }
+
     /// The leaf for a position, and where in it the entry is or would be.
     fn find(&self, position: Position) -> (usize, Result<usize, usize>) {
         // In a leaf all tokens are taken for tokens of this shard.
@@ -288,6 +308,12 @@ impl Shard {
             let last = self.leaves.len() - 1;
             return (last, Err(self.leaves[last].len()));
         }
+        let (leaf, guess) = self.guess(position);
+        (leaf, self.leaves[leaf].find(position, guess))
+    }
+
+    /// The leaf for a position of this shard, and about where in it the entry is.
+    fn guess(&self, position: Position) -> (usize, usize) {
         let above_start = position.token - self.first_token;
         let guess = interpolate(above_start, SHARD_SPAN, self.fences.len());
         let above = gallop(self.fences.len(), guess, |at| self.fences[at] <= position);
@@ -298,7 +324,7 @@ impl Shard {
         let leaf_len = self.leaves[leaf].len();
         let guess =
             interpolate(position.token.saturating_sub(low), high.saturating_sub(low), leaf_len);
-        (leaf, self.leaves[leaf].find(position, guess))
+        (leaf, guess)
     }
 
     /// Puts an entry where [`Self::find`] did not find it.

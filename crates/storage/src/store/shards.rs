@@ -25,6 +25,9 @@ const CEILING_TAG: u64 = SHARDS as u64;
 /// What a frame with a ceiling takes up.
 const CEILING_FRAME_BYTES: u64 = HEADER_BYTES as u64 + 8;
 
+/// From how many submissions on those of one part are taken in together: then each has some, and is locked once for all.
+const GROUPED_FROM: usize = 4 * SHARDS;
+
 /// Everything that the store has in memory.
 ///
 /// Whoever needs several locks takes them in the order of these fields, and one part at a time.
@@ -355,19 +358,33 @@ impl Shards {
         }
     }
 
-    /// Takes in what became of submissions; `done` is room for completions.
-    pub(crate) fn settle(&self, progress: &Progress<'_>, done: &mut Vec<Completion<Applied>>) {
+    /// Takes in what became of submissions; `room` is kept from one call to the next.
+    pub(crate) fn settle(&self, progress: &Progress<'_>, room: &mut Room) {
+        let Room { done, by_part } = room;
+        by_part.resize_with(SHARDS, Vec::new);
         let mut account = self.account();
-        let error = progress.outcome.as_ref().err();
-        for written in progress.frames {
-            let settled = Settled { written, error, done };
+        let (frames, error) = (progress.frames, progress.outcome.as_ref().err());
+        let is_large = frames.len() >= GROUPED_FROM;
+        for (at, written) in frames.iter().enumerate() {
             match usize::try_from(written.tag) {
+                Ok(number) if number < SHARDS && is_large => by_part[number].push(at),
                 Ok(number) if number < SHARDS => {
+                    let settled = Settled { written, error, done };
                     self.part(number).settle(settled, &self.writers, &mut account, &self.moves);
                     self.note_use(number);
                 }
-                _ => self.ceiling().settle(settled, &self.moves),
+                _ => self.ceiling().settle(Settled { written, error, done }, &self.moves),
             }
+        }
+        for (number, ats) in by_part.iter_mut().enumerate().filter(|(_, ats)| !ats.is_empty()) {
+            let mut part = self.part(number);
+            part.touch(ats.len());
+            for at in ats.drain(..) {
+                let settled = Settled { written: &frames[at], error, done };
+                part.settle(settled, &self.writers, &mut account, &self.moves);
+            }
+            drop(part);
+            self.note_use(number);
         }
         if let Ok(last_seq) = progress.outcome {
             account.applied_seq = last_seq;
@@ -399,6 +416,13 @@ impl Shards {
     fn ceiling(&self) -> MutexGuard<'_, Ceiling> {
         self.ceiling.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Room for what one call of [`Shards::settle`] needs.
+#[derive(Default)]
+pub(crate) struct Room {
+    done: Vec<Completion<Applied>>,
+    by_part: Vec<Vec<usize>>,
 }
 
 /// One submission and its outcome.
@@ -450,6 +474,11 @@ impl Part {
     fn wait(&mut self, number: u64, id: u64, answer: Applied) {
         let at = self.at(number);
         self.in_flight[at].waiters.get_or_insert_default().push((id, answer));
+    }
+
+    /// Has what settling the oldest so many writes needs of the index come from memory.
+    fn touch(&self, count: usize) {
+        self.index.touch(self.in_flight.iter().take(count).map(|write| write.entry.position()));
     }
 
     fn submitted(&mut self, entry: Entry, cause: Cause) {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_record::{NodeId, Writer};
@@ -135,6 +135,38 @@ fn what_needs_no_write_is_answered_at_once() {
     assert_eq!(completions(&store), answers);
     assert_eq!(calls.load(Ordering::Relaxed), 3);
     assert_eq!(store.stats().wal_ops, 1);
+}
+
+#[test]
+fn a_large_batch_is_taken_in_like_many_small_ones() {
+    // Many of each part of the index, some of them of the same keys, in no order, and some that wait for others.
+    let writes: Vec<(u64, u64)> =
+        (1..4000_u64).map(|id| (id * 7919 % 500, id * 104_729 % 9001 + 1)).collect();
+    let apply = |store: &Store, at_once: usize| {
+        let mut ids = BTreeSet::new();
+        for (id, &(number, timestamp)) in (1..).zip(&writes) {
+            store.apply(id, key(number), record(timestamp)).unwrap();
+            if ids.len() % at_once == 0 {
+                turn(store);
+            }
+            ids.insert(id);
+        }
+        store.reserve_clock(0, Timestamp::from_bits(77)).unwrap();
+        turn(store);
+        for (id, outcome) in completions(store) {
+            assert!(outcome.is_some());
+            assert!(id == 0 || ids.remove(&id), "{id} completes once");
+        }
+        assert_eq!(ids, BTreeSet::new());
+    };
+    let [(_, large), (fs, small)] = [store(), store()];
+    apply(&large, usize::MAX);
+    apply(&small, 5);
+    assert_eq!(contents(&large), contents(&small));
+    assert_eq!(large.digest(0..=u64::MAX), small.digest(0..=u64::MAX));
+    assert_eq!(large.stats().live_bytes, small.stats().live_bytes);
+    drop(small);
+    assert_eq!(contents(&open(&fs).0), contents(&large));
 }
 
 #[test]
