@@ -174,8 +174,8 @@ struct Gathered(Vec<Mutex<Vec<Entry>>>);
 
 impl Gathered {
     /// Segments of different lanes are gathered apart, so that threads seldom meet.
-    const LANES: usize = 4;
-    const AT_ONCE: usize = 512;
+    const LANES: usize = 2;
+    const AT_ONCE: usize = 256;
 
     fn new() -> Self {
         Self((0..Self::LANES * SHARDS).map(|_| Mutex::default()).collect())
