@@ -62,7 +62,7 @@ impl HintBook {
             let held = Held::from(&hint);
             self.change(hint.target, &hint.key, |pair| pair.restore(held));
         }
-        while self.used() > self.options.max_bytes {
+        while self.used_bytes() > self.options.max_bytes {
             let Some((_, target, key)) = self.droppable.first().cloned() else { break };
             self.give_up(target, &key, DropReason::NoSpace);
         }
@@ -211,6 +211,13 @@ impl HintBook {
         })
     }
 
+    /// What hints take up, those included that are on their way to the durable queue. Above
+    /// [`HintOptions::max_bytes`] only as long as what was [restored](Self::restore) is.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.totals.bytes + self.totals.pending_bytes
+    }
+
     /// What is held and was done. `wall_ms` is the time in milliseconds since the Unix epoch.
     #[must_use]
     pub fn stats(&self, wall_ms: u64) -> HintStats {
@@ -282,18 +289,14 @@ impl HintBook {
             .map(|(&target, known)| (target, known))
     }
 
-    fn used(&self) -> u64 {
-        self.totals.bytes + self.totals.pending_bytes
-    }
-
     fn has_room(&self, bytes: u64) -> bool {
-        self.used().saturating_add(bytes) <= self.options.max_bytes
+        self.used_bytes().saturating_add(bytes) <= self.options.max_bytes
     }
 
     /// Drops the oldest courtesies until there is room, but not the pair that the room is for, and
     /// none at all if that would not be enough.
     fn make_room(&mut self, bytes: u64, target: NodeId, key: &Key) -> bool {
-        let excess = self.used().saturating_add(bytes).saturating_sub(self.options.max_bytes);
+        let excess = self.used_bytes().saturating_add(bytes).saturating_sub(self.options.max_bytes);
         let mut freed = 0;
         let mut dropped = Vec::new();
         for (_, other, held) in &self.droppable {

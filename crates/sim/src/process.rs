@@ -71,6 +71,8 @@ pub(crate) struct Process {
     pub(crate) wake_us: Option<u64>,
     /// Whether the store's log and the hints' log have a turn planned.
     pub(crate) turns: [bool; 2],
+    /// What hints may take up at most: what they are allowed, or took up at the start.
+    pub(crate) max_hint_bytes: u64,
 }
 
 /// Which log a turn is for.
@@ -103,6 +105,7 @@ impl Process {
         now: Now,
     ) -> Self {
         let (node, local) = opened.start(ring.clone(), options.clone(), now);
-        Self { node, local, wake_us: None, turns: [false; 2] }
+        let max_hint_bytes = options.hint_max_bytes.max(node.hints().used_bytes());
+        Self { node, local, wake_us: None, turns: [false; 2], max_hint_bytes }
     }
 }

@@ -94,7 +94,12 @@ impl World {
                 }
             }
         }
+        let (used, most) = (process.node.hints().used_bytes(), process.max_hint_bytes);
         self.machines[node].process = Some(process);
+        if used > most {
+            let node = name(node);
+            self.breaks(format!("[bounds] {node} has {used} bytes of hints, and {most} at most"));
+        }
         match ends {
             Some(loss) => {
                 self.coverage.count("state: crash between two actions");
