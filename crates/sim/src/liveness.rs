@@ -10,7 +10,7 @@ use crate::{
     Answer, Loss, Random, Report, Scenario, World, describe::describe_request, name, run::Run,
 };
 
-/// How long a core may take to notice what its world has become: a link that is dead, a pause that is over.
+/// How long a core may take to notice what its world has become: a link that is dead, or a pause, once that is over.
 const TO_SETTLE: Duration = Duration::from_secs(15);
 
 /// Requests that are made of the core.
@@ -31,7 +31,8 @@ pub fn run_liveness(scenario: &Scenario, with_log: bool) -> Report {
     run.world.remark(|| format!("only {} are well from now on", members.join(", ")));
     run.nemesis.heal_core(&mut run.world, &core.members);
     break_for_good(&mut run.world, &core.members, &mut random);
-    run.world.run_for(TO_SETTLE);
+    let paused = core.members.iter().map(|&node| run.world.paused_for(node)).max();
+    run.world.run_for(paused.unwrap_or_default() + TO_SETTLE);
     run.hear();
     for number in 0..REQUESTS {
         let request = request(number, scenario, &core, &mut random);

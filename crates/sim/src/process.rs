@@ -71,7 +71,7 @@ pub(crate) struct Process {
     pub(crate) wake_us: Option<u64>,
     /// Whether the store's log and the hints' log have a turn planned.
     pub(crate) turns: [bool; 2],
-    /// What hints may take up at most: what they are allowed, or took up at the start.
+    /// What hints may take up at most: what they are allowed, or what is left of what there was at the start.
     pub(crate) max_hint_bytes: u64,
 }
 

@@ -163,7 +163,9 @@ impl Run {
         self.world.run_for(round);
         let moved = self.moved();
         self.world.run_for(round);
-        if self.moved() != moved && self.lost_for_good(&self.dumps()).is_empty() {
+        // Where a replica has lost a record for good, each comparison tries in vain to give it a lesser one, both ways.
+        let in_vain = self.lost_for_good(&self.dumps()).len() * self.world.nodes() * 8;
+        if self.moved() - moved > in_vain as u64 {
             self.world.breaks(
                 "[settled] anti-entropy goes on moving records between equal replicas".to_owned(),
             );
@@ -230,7 +232,9 @@ impl Run {
         nodes
             .flat_map(|(node, id)| greatest.iter().map(move |(key, left)| (node, id, *key, *left)))
             .filter(|&(node, id, key, left)| {
-                !dumps[&id].contains_key(key) && self.world.version(node, key) > Some(left)
+                self.world.is_damaged(node)
+                    && !dumps[&id].contains_key(key)
+                    && self.world.version(node, key) > Some(left)
             })
             .map(|(_, id, key, _)| (id, key))
             .collect()

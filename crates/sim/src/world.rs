@@ -210,6 +210,11 @@ impl World {
         self.machines[node].process.as_ref()?.local.store.get(key).ok()?
     }
 
+    /// Whether a machine's files were damaged behind its node's back.
+    pub(crate) fn is_damaged(&self, node: usize) -> bool {
+        self.machines[node].damaged
+    }
+
     /// The version of what a running node holds for a key, whether it can read it or not.
     #[must_use]
     pub fn version(&self, node: usize, key: &Key) -> Option<Version> {

@@ -52,6 +52,12 @@ impl World {
         self.network.all_walls_down();
     }
 
+    /// How much longer a machine stands still.
+    #[must_use]
+    pub fn paused_for(&self, node: usize) -> Duration {
+        Duration::from_micros(self.machines[node].paused_until_us.saturating_sub(self.now_us))
+    }
+
     /// Lets a machine do nothing for so long, then go on as if nothing had been.
     pub fn pause(&mut self, node: usize, span: Duration) {
         self.remark(|| format!("{} is paused for {span:?}", name(node)));

@@ -95,6 +95,7 @@ impl World {
             }
         }
         let (used, most) = (process.node.hints().used_bytes(), process.max_hint_bytes);
+        process.max_hint_bytes = most.min(used.max(self.machines[node].options.hint_max_bytes));
         self.machines[node].process = Some(process);
         if used > most {
             let node = name(node);

@@ -5,6 +5,7 @@ use quorate_record::{Key, NodeId, Record, Version};
 use quorate_storage::ReadError;
 
 use super::{World, name};
+use crate::machine::Machine;
 
 impl World {
     /// A node may be asked to keep a hint.
@@ -27,7 +28,12 @@ impl World {
         if matches!(body, Response::Put(PutOutcome::Stored | PutOutcome::Superseded(_))) {
             // The target may have got it, and the hint been forgotten, before the answer went out.
             let there = self.number_of(target).map(|number| &self.machines[number]);
-            if there.and_then(|there| there.answered_for.get(&key)) >= Some(&version) {
+            let had = |there: &Machine| {
+                [&there.answered_for, &there.at_risk]
+                    .iter()
+                    .any(|it| it.get(&key) >= Some(&version))
+            };
+            if there.is_some_and(had) {
                 return;
             }
             let owed = self.machines[node].owes.entry((target, key)).or_insert(version);
