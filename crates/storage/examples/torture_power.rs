@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 
 use quorate_record::{Key, NodeId, Record, Timestamp, Version, Writer};
-use quorate_storage::{Completion, RealFs, Store, StoreOptions, SyncPolicy};
+use quorate_storage::{Completion, LogError, RealFs, Store, StoreOptions, SyncPolicy};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -105,8 +105,12 @@ fn write(
     loop {
         while submitted < completed + IN_FLIGHT {
             let number = first + submitted;
-            store.apply(number, key(number)?, record(number)?)?;
-            submitted += 1;
+            match store.apply(number, key(number)?, record(number)?) {
+                Ok(()) => submitted += 1,
+                // Compaction has filled the queue: what is under way comes first.
+                Err(LogError::Busy { .. }) => break,
+                Err(error) => return Err(error.into()),
+            }
         }
         news.recv()?;
         store.take_completions(&mut done);

@@ -47,8 +47,9 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// The largest payload that can be appended, and that is believed to have been.
     pub max_payload_bytes: u64,
-    /// How much may wait to be written before submissions are refused. One submission always fits. As much again may be
-    /// on its way to the disk.
+    /// From how many waiting bytes on submissions are refused; one that comes before is taken whatever its size, so that
+    /// large ones are not starved by small ones. As much again may be on its way to the disk. 1 MiB by default: what
+    /// waits longer leaves the processor's cache on its way to the writer, and a larger queue makes nothing faster.
     pub queue_bytes: u64,
     /// How far ahead of the last frame blocks are prepared.
     pub prepare_ahead_bytes: u64,

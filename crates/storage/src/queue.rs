@@ -230,16 +230,10 @@ impl Shared {
             queue.bytes.len().checked_sub(start + HEADER_BYTES).expect("the encoder only appends")
                 as u64;
         let total = start as u64 + frame_bytes(payload);
-        let refusal = if payload > self.max_payload_bytes {
-            Some(LogError::TooLarge { bytes: payload, limit_bytes: self.max_payload_bytes })
-        } else if start > 0 && total > self.queue_bytes {
-            Some(LogError::Busy { queued_bytes: start as u64 })
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
+        if payload > self.max_payload_bytes {
             queue.bytes.truncate(start);
-            return Err(refusal);
+            let limit_bytes = self.max_payload_bytes;
+            return Err(LogError::TooLarge { bytes: payload, limit_bytes });
         }
         let len = u32::try_from(payload).expect("the limit is below 4 GiB");
         queue.bytes[start..start + 4].copy_from_slice(&len.to_le_bytes());

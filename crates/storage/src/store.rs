@@ -53,12 +53,13 @@ pub struct StoreOptions {
     /// the last one.
     pub snapshot_after_bytes: u64,
     /// Segments are compacted when the bytes in them that nobody needs are more than so many of a hundred that
-    /// somebody does, and with all the time there is when they are a third more than that. While others write, that is;
+    /// somebody does, and with all the time there is when they are a sixth more than that. While others write, that is;
     /// in quiet times a sixth of it is enough. The later, the less has to be moved, and the more room is taken up.
     pub compact_at_percent: u64,
     /// How much memory may hold small records that were read of late (about; 128 bytes each are counted for it): reading
     /// such a one takes a fraction of the time that a read of the file takes, even if the system has it in its own cache.
-    /// 0 by default: that cache is enough where a system call is a small part of what a request costs.
+    /// A 256th of it is for each part of the token space, so less than 1 MiB keeps next to nothing; records above 32 KiB
+    /// are never kept. 0 by default: that cache is enough where a system call is a small part of what a request costs.
     pub cache_bytes: u64,
     /// What the keys are hashed with in memory, so that nobody outside can make two of them alike. Drawn at random if
     /// it is not given; kept in snapshots.

@@ -1,4 +1,5 @@
-//! The one who writes: takes what has gathered, writes it in one call, syncs once, and settles all of it.
+//! The one who writes: takes what has gathered, writes it in one call or a few large ones, syncs once, and settles all of
+//! it.
 
 use std::io;
 use std::path::PathBuf;

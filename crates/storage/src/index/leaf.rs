@@ -184,10 +184,7 @@ impl Leaf {
 
     /// Takes in all entries of the next leaf, which are no more than there is room for.
     pub(crate) fn merge(&mut self, next: &Leaf) {
-        for entry in next.entries(0) {
-            let rest = self.append(std::slice::from_ref(entry));
-            debug_assert!(rest.is_empty());
-        }
+        next.entries(0).for_each(|entry| self.insert(self.len, *entry));
     }
 
     /// Puts an entry into the next slot.

@@ -45,8 +45,8 @@ pub(crate) type BuildPositionHasher = BuildHasherDefault<PositionHasher>;
 pub(crate) struct PositionHasher(u64);
 
 impl Hasher for PositionHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a position is hashed as one number");
     }
 
     fn write_u64(&mut self, check: u64) {

@@ -279,10 +279,10 @@ impl Shard {
     }
 
     /// Reads what it takes to find these, and does nothing with it. Memory is waited for by several of them at the same
-    /// time, where looking for one after the other waits for each.
+    /// time, where looking for one after the other waits for each. All are of this shard.
     pub(crate) fn touch(&self, positions: impl Iterator<Item = Position>) {
         const AT_ONCE: usize = 16;
-        let mut positions = positions.filter(|it| self.tokens().contains(&it.token)).peekable();
+        let mut positions = positions.peekable();
         let mut places = [(Position::first_of(0), 0, 0); AT_ONCE];
         while positions.peek().is_some() {
             let mut count = 0;

@@ -57,7 +57,8 @@ pub enum CompactError {
     Io(#[from] io::Error),
 }
 
-/// How much may be on its way to the disk at a time.
+/// How much may be on its way to the disk at a time, but no more than a quarter of what the log's queue takes: the rest
+/// is for others.
 const MOST_IN_FLIGHT_BYTES: u64 = 1 << 20;
 
 /// Where compaction stands.
@@ -94,12 +95,14 @@ impl Compaction {
         };
         let in_flight = core.shards.moves.in_flight_bytes();
         if let Some(offset) = victim.next_offset {
-            if in_flight >= MOST_IN_FLIGHT_BYTES {
+            if in_flight >= MOST_IN_FLIGHT_BYTES.min(core.options.log.queue_bytes / 4) {
                 return Ok(Step::Waiting);
             }
             let (next_offset, bytes) = move_frames(core, victim.segment, offset, max_bytes)?;
             victim.next_offset = next_offset;
-            return Ok(Step::Moved { bytes });
+            // The log has more to do than it can.
+            let is_held_up = next_offset == Some(offset);
+            return Ok(if is_held_up { Step::Waiting } else { Step::Moved { bytes } });
         }
         let segment = victim.segment;
         if !planted!(MovesNotAwaited) {

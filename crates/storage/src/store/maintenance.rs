@@ -75,7 +75,6 @@ impl Core {
         match self.options.compact_at_percent {
             _ if quiet => 1,
             limit if percent < limit + limit / 6 => 7,
-            limit if percent < limit + limit / 3 => 2,
             // Whoever writes faster than this gives back would fill the disk.
             _ => 0,
         }
@@ -94,7 +93,7 @@ fn run(core: &Core, bell: &Bell) {
         pause = match core.compact(STEP_BYTES, quiet) {
             Ok(Step::Idle) => LOOK_EVERY,
             Ok(Step::Waiting) => WAIT,
-            // Half of the time the disk and the processor are others', the more the less there is to do.
+            // The rest of the time the disk and the processor are others'.
             Ok(Step::Moved { .. }) => now().duration_since(began) * core.patience(quiet),
             Ok(Step::Released { .. } | Step::Kept { .. }) => Duration::ZERO,
             Err(_) => RETRY,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quorate_record::{Timestamp, decode_record_view};
 
 use super::compaction::Compaction;
-use super::shards::{Room, Shards};
+use super::shards::{Scratch, Shards};
 use super::snapshot::{self, BadSnapshot, Contents, snapshot_number, snapshot_path};
 use super::{Core, KIND_CEILING, KIND_RECORD, Recovered, Snapshots, StoreOptions};
 use crate::fs::{Fs, create_dir_durably, durable_replace};
@@ -39,14 +39,14 @@ impl Core {
             replay_after: snapshot_seq,
             ..options.log.clone()
         };
-        let (settler, mut room) = (shards.clone(), Room::default());
+        let (settler, mut scratch) = (shards.clone(), Scratch::default());
         let replayed = Replayed::new();
         let is_tail_read = !(planted!(TailNotReplayed) && recovered.snapshot.is_some());
         let (log, report) = Log::open_unordered(
             fs.clone(),
             &dir.join("log"),
             &log_options,
-            move |progress| settler.settle(&progress, &mut room),
+            move |progress| settler.settle(&progress, &mut scratch),
             |frame| {
                 if frame.seq > snapshot_seq && is_tail_read {
                     replay(&frame, options.token_of, &shards, &replayed);

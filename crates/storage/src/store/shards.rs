@@ -159,6 +159,7 @@ impl Shards {
         self.in_use[number].load(Ordering::Acquire)
     }
 
+    /// To be called before anything is put into the index of a part: whoever has seen it there finds it again.
     fn note_use(&self, number: usize) {
         // Mostly it is set already, and reading it leaves the line in every core's cache.
         if !self.is_in_use(number) {
@@ -325,12 +326,11 @@ impl Shards {
     pub(crate) fn recover(&self, number: usize, entries: &mut Vec<Entry>) {
         // Neighbours are found close together in memory.
         entries.sort_unstable_by_key(Entry::position);
+        self.note_use(number);
         let mut part = self.part(number);
         for entry in entries.drain(..) {
             part.take_in(entry, &self.writers);
         }
-        drop(part);
-        self.note_use(number);
     }
 
     /// Takes in a ceiling that log or snapshot have held since before they were opened.
@@ -358,9 +358,9 @@ impl Shards {
         }
     }
 
-    /// Takes in what became of submissions; `room` is kept from one call to the next.
-    pub(crate) fn settle(&self, progress: &Progress<'_>, room: &mut Room) {
-        let Room { done, by_part } = room;
+    /// Takes in what became of submissions; `scratch` is kept from one call to the next.
+    pub(crate) fn settle(&self, progress: &Progress<'_>, scratch: &mut Scratch) {
+        let Scratch { done, by_part } = scratch;
         by_part.resize_with(SHARDS, Vec::new);
         let mut account = self.account();
         let (frames, error) = (progress.frames, progress.outcome.as_ref().err());
@@ -369,22 +369,21 @@ impl Shards {
             match usize::try_from(written.tag) {
                 Ok(number) if number < SHARDS && is_large => by_part[number].push(at),
                 Ok(number) if number < SHARDS => {
+                    self.note_use(number);
                     let settled = Settled { written, error, done };
                     self.part(number).settle(settled, &self.writers, &mut account, &self.moves);
-                    self.note_use(number);
                 }
                 _ => self.ceiling().settle(Settled { written, error, done }, &self.moves),
             }
         }
         for (number, ats) in by_part.iter_mut().enumerate().filter(|(_, ats)| !ats.is_empty()) {
+            self.note_use(number);
             let mut part = self.part(number);
             part.touch(ats.len());
             for at in ats.drain(..) {
                 let settled = Settled { written: &frames[at], error, done };
                 part.settle(settled, &self.writers, &mut account, &self.moves);
             }
-            drop(part);
-            self.note_use(number);
         }
         if let Ok(last_seq) = progress.outcome {
             account.applied_seq = last_seq;
@@ -418,9 +417,9 @@ impl Shards {
     }
 }
 
-/// Room for what one call of [`Shards::settle`] needs.
+/// Memory that one call of [`Shards::settle`] leaves to the next.
 #[derive(Default)]
-pub(crate) struct Room {
+pub(crate) struct Scratch {
     done: Vec<Completion<Applied>>,
     by_part: Vec<Vec<usize>>,
 }

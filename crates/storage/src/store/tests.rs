@@ -398,6 +398,59 @@ fn what_compaction_cannot_read_is_damaged_and_the_rest_is_kept() {
 }
 
 #[test]
+fn what_is_kept_in_memory_is_what_is_on_disk() {
+    let fs = FaultFs::new();
+    let options = StoreOptions { cache_bytes: 64 << 20, ..options() };
+    let open = || Store::open(Arc::new(fs.clone()), DIR.as_ref(), &options, Box::new(|| {}));
+    let (store, _) = open().unwrap();
+    (0..40).for_each(|number| put(&store, number, number + 1));
+    let reads = |store: &Store| {
+        let before = fs.operations();
+        (0..40).for_each(|number| drop(get(store, number)));
+        fs.operations() - before
+    };
+    assert_eq!((reads(&store), reads(&store)), (40, 0));
+    // Overwritten and deleted ones are read anew, moved ones are the same.
+    (0..40).filter(|number| number % 4 > 0).for_each(|number| put(&store, number, number + 100));
+    compact(&store);
+    for number in 0..40 {
+        let timestamp = if number % 4 > 0 { number + 100 } else { number + 1 };
+        assert_eq!(get(&store, number), Some(record(timestamp)));
+    }
+    assert_eq!(reads(&store), 0);
+    // Nobody looks at the files for what is in memory, but for whoever is to find damage.
+    damage(&fs, &store, 8);
+    assert_eq!(get(&store, 8), Some(record(9)));
+    assert_eq!(store.scrub(None, u64::MAX).unwrap().damaged, 1);
+    assert!(matches!(store.get(&key(8)), Err(ReadError::Damaged)));
+    drop(store);
+    assert_eq!(reads(&open().unwrap().0), 39, "all but the damaged one");
+}
+
+#[test]
+fn many_threads_recover_what_one_does() {
+    let (fs, store) = store();
+    (0..400).for_each(|id| put(&store, id * 7919 % 60, id * 101 % 997 + 1));
+    store.reserve_clock(0, Timestamp::from_bits(77)).unwrap();
+    turn(&store);
+    for _ in 0..20 {
+        // Some are in the log twice then.
+        store.compact(600).unwrap();
+        turn(&store);
+    }
+    let alone = open(&fs.crash(Crash::Nothing));
+    let mut options = options();
+    options.log.drive = Drive::Threads;
+    let fs = Arc::new(fs.crash(Crash::Nothing));
+    let together = Store::open(fs, DIR.as_ref(), &options, Box::new(|| {})).unwrap();
+    let said = |(store, found): &(Store, Recovered)| {
+        (store.digest(0..=u64::MAX), store.stats().live_bytes, found.records, found.clock_ceiling)
+    };
+    assert_eq!(said(&together), said(&alone));
+    assert_eq!(contents(&together.0), contents(&alone.0));
+}
+
+#[test]
 fn a_damaged_record_is_never_absent_and_an_equal_one_mends_it() {
     let (fs, store) = store();
     (1..6).for_each(|number| put(&store, number, number));
