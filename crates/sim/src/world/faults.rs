@@ -30,6 +30,10 @@ impl World {
             machine.ends_after_actions = None;
             machine.power_fails_after_operations = None;
             machine.slowness = 1;
+            // Nobody stands still who has yet to be started.
+            if machine.process.is_none() {
+                machine.paused_until_us = 0;
+            }
             machine.fs.set_fault(None);
             machine.fs.set_capacity(None);
         }
