@@ -97,7 +97,7 @@ pub struct Recovered {
     pub records: u64,
     /// The snapshot that was read.
     pub snapshot: Option<SnapshotInfo>,
-    /// Snapshots that could not be read, and why. One that is damaged is kept as `damaged-snapshot`.
+    /// Snapshots that could not be read, and why. The last of them is kept as `damaged-snapshot`.
     pub bad_snapshots: Vec<(PathBuf, String)>,
     /// Bytes cut from the end of the log: an unfinished write, or damage in the last batch that was synced. Behind that
     /// there is nothing that could tell which.

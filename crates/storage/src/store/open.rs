@@ -126,11 +126,10 @@ fn load_snapshot(
                 if let Some(refusal) = bad.refusal(&path) {
                     return Err(refusal);
                 }
-                if matches!(bad, BadSnapshot::Damaged { .. }) {
-                    let aside = dir.join("damaged-snapshot");
-                    durable_replace(fs, &path, &aside)
-                        .map_err(OpenError::io("set aside", &path))?;
-                }
+                // Also one that the device does not give just now: numbers that it covers may be used again from here
+                // on, if the log has lost its end, and must not be taken for what it covers at a later opening.
+                let aside = dir.join("damaged-snapshot");
+                durable_replace(fs, &path, &aside).map_err(OpenError::io("set aside", &path))?;
                 recovered.bad_snapshots.push((path, bad.to_string()));
             }
         }

@@ -428,6 +428,36 @@ fn what_is_kept_in_memory_is_what_is_on_disk() {
 }
 
 #[test]
+fn a_snapshot_that_could_not_be_read_once_covers_nothing_later() {
+    let (fs, store) = store();
+    (0..4).for_each(|number| put(&store, number, number + 1));
+    store.snapshot().unwrap();
+    drop(store);
+    // The log loses its end, which the snapshot knows of, but the device does not give the snapshot.
+    let segment = Path::new(DIR).join("log/0000000000000001.qlog");
+    fs.tamper(&segment, |bytes| {
+        let from = bytes.windows(10).rposition(|it| it == b"value 0000").unwrap() - 80;
+        bytes[from..from + 300].fill(0);
+    })
+    .unwrap();
+    let reads_snapshot = (0..).find(|at| {
+        let fs = fs.fork();
+        let at = fs.operations() + at;
+        fs.set_fault(Some(Fault { at, kind: FaultKind::Io, sticky: false, seed: 1 }));
+        let opened = Store::open(Arc::new(fs), DIR.as_ref(), &options(), Box::new(|| {}));
+        opened.is_ok_and(|(_, found)| found.snapshot.is_none())
+    });
+    let at = fs.operations() + reads_snapshot.unwrap();
+    fs.set_fault(Some(Fault { at, kind: FaultKind::Io, sticky: false, seed: 1 }));
+    let (store, found) = open(&fs);
+    assert_eq!((found.snapshot, found.bad_snapshots.len()), (None, 1));
+    put(&store, 9, 100);
+    drop(store);
+    let (store, found) = open(&fs);
+    assert_eq!((get(&store, 9), found.bad_snapshots.len()), (Some(record(100)), 0));
+}
+
+#[test]
 fn many_threads_recover_what_one_does() {
     let (fs, store) = store();
     (0..400).for_each(|id| put(&store, id * 7919 % 60, id * 101 % 997 + 1));
