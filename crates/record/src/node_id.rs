@@ -36,8 +36,7 @@ impl NodeId {
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        let len = self.0.iter().position(|&byte| byte == 0).unwrap_or(MAX_NODE_ID_BYTES);
-        std::str::from_utf8(&self.0[..len]).expect("only ASCII was let in")
+        std::str::from_utf8(self.as_ref()).expect("only ASCII was let in")
     }
 
     /// The bytes as numbers, which compare in no time and in the same order.
@@ -65,7 +64,8 @@ fn is_allowed(byte: u8) -> bool {
 
 impl AsRef<[u8]> for NodeId {
     fn as_ref(&self) -> &[u8] {
-        self.as_str().as_bytes()
+        let len = self.0.iter().position(|&byte| byte == 0).unwrap_or(MAX_NODE_ID_BYTES);
+        &self.0[..len]
     }
 }
 
