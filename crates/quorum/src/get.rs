@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::error::GetError;
@@ -112,9 +112,9 @@ pub enum GetAction<I, P> {
 pub struct Get<I, P> {
     quorum: Quorum,
     options: GetOptions,
-    replicas: BTreeSet<I>,
+    replicas: Vec<I>,
     candidates: VecDeque<Candidate<I>>, // whom to ask next
-    waiting: BTreeMap<I, Waiting>,      // whoever answers leaves, so no answer counts twice
+    waiting: Vec<Waiting<I>>,           // whoever answers leaves, so no answer counts twice
     answers: Vec<(I, Option<P>)>,       // in the order they came
     read: Option<Read<I, P>>,
     repairs: BTreeMap<I, RepairState>,
@@ -134,7 +134,8 @@ struct Candidate<I> {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Waiting<I> {
+    node: I,
     late_at: Option<Instant>, // `None` once it is late
     hedge: bool,
 }
@@ -180,18 +181,18 @@ impl<I: Clone + Ord, P: Clone + Ord> Get<I, P> {
             let down = down(node);
             Candidate { node: node.clone(), from_hints, down }
         });
-        let (absent, mut candidates): (VecDeque<_>, VecDeque<_>) = all.partition(|c| c.down);
-        candidates.extend(absent);
+        let mut candidates: VecDeque<_> = all.collect();
+        candidates.make_contiguous().sort_by_key(|candidate| candidate.down);
         if replicas.len() < quorum.r() {
             candidates.clear();
         }
         let mut get = Self {
             quorum,
             options,
-            replicas: replicas.iter().cloned().collect(),
+            replicas: replicas.to_vec(),
             candidates,
-            waiting: BTreeMap::new(),
-            answers: Vec::new(),
+            waiting: Vec::with_capacity(replicas.len()),
+            answers: Vec::with_capacity(replicas.len()),
             read: None,
             repairs: BTreeMap::new(),
             hedge_at: options.hedge_after.map(|after| now + after),
@@ -212,16 +213,16 @@ impl<I: Clone + Ord, P: Clone + Ord> Get<I, P> {
         }
         match event {
             GetEvent::Answer { from, found } => {
-                if self.waiting.remove(&from).is_some() {
+                if self.leave(&from).is_some() {
                     self.answers.push((from, found));
                 }
             }
             GetEvent::Failed { from } => {
-                self.waiting.remove(&from);
+                self.leave(&from);
             }
             GetEvent::Declined { from } => {
-                if self.waiting.get(&from).is_some_and(|waiting| waiting.hedge) {
-                    self.waiting.remove(&from);
+                if self.waiting.iter().any(|waiting| waiting.hedge && waiting.node == from) {
+                    self.leave(&from);
                     let candidate = Candidate { node: from, from_hints: false, down: false };
                     self.candidates.push_front(candidate);
                 }
@@ -245,6 +246,11 @@ impl<I: Clone + Ord, P: Clone + Ord> Get<I, P> {
         self.replied && self.closed
     }
 
+    fn leave(&mut self, from: &I) -> Option<Waiting<I>> {
+        let place = self.waiting.iter().position(|waiting| waiting.node == *from)?;
+        Some(self.waiting.remove(place))
+    }
+
     fn tick(&mut self, now: Instant) {
         self.armed = None; // perhaps fired early: spent all the same
         if now >= self.deadline {
@@ -255,7 +261,7 @@ impl<I: Clone + Ord, P: Clone + Ord> Get<I, P> {
             self.waiting.clear();
             return;
         }
-        for waiting in self.waiting.values_mut() {
+        for waiting in &mut self.waiting {
             waiting.late_at = waiting.late_at.filter(|at| *at > now);
         }
         if self.hedge_at.is_some_and(|at| at <= now) {
@@ -306,7 +312,7 @@ impl<I: Clone + Ord, P: Clone + Ord> Get<I, P> {
     fn ask_next(&mut self, hedge: bool, now: Instant) {
         if let Some(Candidate { node, from_hints, .. }) = self.candidates.pop_front() {
             let late_at = Some(now + self.options.patience);
-            self.waiting.insert(node.clone(), Waiting { late_at, hedge });
+            self.waiting.push(Waiting { node: node.clone(), late_at, hedge });
             self.actions.push_back(GetAction::Send { to: node, from_hints, hedge });
         }
     }
@@ -347,7 +353,7 @@ impl<I: Clone + Ord, P: Clone + Ord> Get<I, P> {
         }
         let hedge = self.hedge_at.filter(|_| self.may_hedge());
         let replaceable = !self.replied && !self.candidates.is_empty();
-        let late = self.waiting.values().filter(|_| replaceable).filter_map(|w| w.late_at).min();
+        let late = self.waiting.iter().filter(|_| replaceable).filter_map(|w| w.late_at).min();
         let next = [Some(self.deadline), hedge, late].into_iter().flatten().min();
         // A timer that is set too early only costs a look when it fires.
         if let Some(at) = next.filter(|next| self.armed.is_none_or(|armed| *next < armed)) {
@@ -378,7 +384,7 @@ impl<I: Clone + Ord, P: Clone + Ord> Get<I, P> {
     }
 
     fn in_time(&self) -> usize {
-        let in_time = self.waiting.values().filter(|waiting| waiting.late_at.is_some()).count();
+        let in_time = self.waiting.iter().filter(|waiting| waiting.late_at.is_some()).count();
         in_time + self.repairs_sent()
     }
 

@@ -4,7 +4,7 @@ mod seat;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::error::{Outcome, PutError};
@@ -155,7 +155,7 @@ pub struct Put<I, V> {
     floor_met: bool, // `w` replicas, not fallbacks, said what the second version must be above
     clock_stuck: bool, // there will be no second round
     seats: Vec<Seat<I>>,
-    waiting: BTreeMap<I, Waiting>, // whoever answers leaves, so no answer counts twice
+    waiting: Vec<Waiting<I>>, // whoever answers leaves, so no answer counts twice
     fallbacks: VecDeque<I>,
     perhaps_held: bool, // some node stored the record, or nobody can say that it did not
     patience: Duration,
@@ -167,7 +167,8 @@ pub struct Put<I, V> {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Waiting<I> {
+    node: I,
     seat: usize,
     late_at: Option<Instant>, // `None` once it is late
 }
@@ -252,7 +253,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             floor_met: false,
             clock_stuck: false,
             seats: replicas.iter().cloned().map(Seat::new).collect(),
-            waiting: BTreeMap::new(),
+            waiting: Vec::with_capacity(replicas.len()),
             fallbacks: present,
             perhaps_held: false,
             patience,
@@ -364,7 +365,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         let hint_for = (node != place.replica).then(|| place.replica.clone());
         place.asked(node.clone());
         let late_at = Some(now + self.patience);
-        self.waiting.insert(node.clone(), Waiting { seat, late_at });
+        self.waiting.push(Waiting { node: node.clone(), seat, late_at });
         self.actions.push_back(PutAction::Send { to: node, hint_for, round: self.round });
     }
 
@@ -373,13 +374,14 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         if late && !(self.round == Round::Second && planted!(OldRoundCounts)) {
             return None;
         }
-        self.waiting.remove(from).map(|waiting| waiting.seat)
+        let place = self.waiting.iter().position(|waiting| waiting.node == *from)?;
+        Some(self.waiting.remove(place).seat)
     }
 
     /// Finds a stand-in for a seat in which somebody failed or is late, unless one is on the way.
     fn replace(&mut self, seat: usize, now: Instant) {
         let in_time =
-            self.waiting.values().any(|waiting| waiting.seat == seat && waiting.late_at.is_some());
+            self.waiting.iter().any(|waiting| waiting.seat == seat && waiting.late_at.is_some());
         if !in_time && !self.seats[seat].is_covered() && self.round != Round::Asking {
             self.ask_stand_in(seat, now);
         }
@@ -436,7 +438,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             return;
         }
         let mut late = BTreeSet::new();
-        for waiting in self.waiting.values_mut() {
+        for waiting in &mut self.waiting {
             if waiting.late_at.is_some_and(|at| at <= now) {
                 waiting.late_at = None;
                 late.insert(waiting.seat);
@@ -500,7 +502,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             return;
         }
         for (index, seat) in self.seats.iter_mut().enumerate() {
-            let is_awaited = || self.waiting.values().any(|waiting| waiting.seat == index);
+            let is_awaited = || self.waiting.iter().any(|waiting| waiting.seat == index);
             if seat.needs_keeping() && !is_awaited() {
                 seat.keep_asked();
                 let replica = seat.replica.clone();
@@ -513,11 +515,11 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         if self.is_done() {
             return;
         }
-        let replaceable = |waiting: &&Waiting| {
+        let replaceable = |waiting: &&Waiting<I>| {
             let seat = &self.seats[waiting.seat];
             !seat.is_covered() && (!self.fallbacks.is_empty() || !seat.replica_asked)
         };
-        let late = self.waiting.values().filter(replaceable).filter_map(|w| w.late_at).min();
+        let late = self.waiting.iter().filter(replaceable).filter_map(|w| w.late_at).min();
         let deadline = (!self.replied).then_some(self.deadline);
         let end = (!self.waiting.is_empty()).then_some(self.end);
         let next = [late, deadline, end].into_iter().flatten().min();
@@ -548,9 +550,9 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
     fn pending(&self) -> usize {
         let sloppy = self.quorum.sloppy();
         let is_pending = |(index, seat): &(usize, &Seat<I>)| {
-            let mut awaited = self.waiting.iter().filter(|(_, waiting)| waiting.seat == *index);
+            let mut awaited = self.waiting.iter().filter(|waiting| waiting.seat == *index);
             seat.counted(sloppy).is_none()
-                && awaited.any(|(node, _)| sloppy || *node == seat.replica)
+                && awaited.any(|waiting| sloppy || waiting.node == seat.replica)
         };
         self.seats.iter().enumerate().filter(is_pending).count()
     }
@@ -559,7 +561,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
     fn skipped(&self) -> Vec<usize> {
         let sloppy = self.quorum.sloppy();
         let open = |seat: &Seat<I>| !seat.replica_asked && seat.counted(sloppy).is_none();
-        let pending = |index| sloppy && self.waiting.values().any(|waiting| waiting.seat == index);
+        let pending = |index| sloppy && self.waiting.iter().any(|waiting| waiting.seat == index);
         let seats = self.seats.iter().enumerate();
         seats.filter(|&(i, seat)| open(seat) && !pending(i)).map(|(i, _)| i).collect()
     }

@@ -81,6 +81,11 @@ impl Quorum {
 
 /// Whether no node is in a preference list twice.
 pub(crate) fn are_distinct<I: Ord>(nodes: &[I]) -> bool {
+    /// Up to here it is quicker to compare each with all before it than to sort.
+    const FEW: usize = 16;
+    if nodes.len() <= FEW {
+        return nodes.iter().enumerate().all(|(place, node)| !nodes[..place].contains(node));
+    }
     let mut sorted: Vec<&I> = nodes.iter().collect();
     sorted.sort_unstable();
     sorted.windows(2).all(|pair| pair[0] != pair[1])
