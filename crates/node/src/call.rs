@@ -101,8 +101,9 @@ impl Node {
     /// The connection to `peer` is gone: nothing asked of it will be answered any more.
     pub(crate) fn lost(&mut self, peer: NodeId, now: Now) {
         self.membership.lost(peer, now.instant);
-        let lost: Vec<u64> =
-            self.calls.iter().filter(|(_, call)| call.to == peer).map(|(&id, _)| id).collect();
+        let lost = self.calls.iter().filter(|(_, call)| call.to == peer).map(|(&id, _)| id);
+        let mut lost: Vec<u64> = lost.collect();
+        lost.sort_unstable();
         for id in lost {
             self.call_failed(id, None, now);
         }

@@ -77,6 +77,7 @@ mod counters;
 mod event;
 mod handoff;
 mod hedge;
+mod ids;
 mod message;
 mod node;
 mod options;

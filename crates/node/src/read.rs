@@ -31,7 +31,7 @@ impl Node {
         let replicas = quorum.n().min(nodes.len());
         // This node first, then those that answer, then by distance; a stable sort keeps the ring
         // order among equals.
-        nodes[..replicas].sort_by_key(|&node| {
+        nodes[..replicas].sort_by_cached_key(|&node| {
             let distance =
                 (self.membership.state(node) != Some(PeerState::Up), self.membership.rtt(node));
             (node != self.id).then_some(distance)
