@@ -1,10 +1,16 @@
-use std::{io, pin::pin, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorate_node::Message;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
-    time::timeout,
+    time::{Instant, Sleep, sleep, timeout},
 };
 
 use crate::{
@@ -23,8 +29,8 @@ pub struct StreamOptions {
     pub queue_bytes: usize,
     /// How long the peer may take nothing of what waits for it. Default 5 s.
     pub stall: Duration,
-    /// How long the peer may say nothing; `None` for ever. Default 10 s, which suits a stream on
-    /// which the peer is asked something every few seconds.
+    /// How long the peer may say nothing, noticed after twice that at the latest; `None` for ever.
+    /// Default 10 s, which suits a stream on which the peer is asked something every few seconds.
     pub silence: Option<Duration>,
 }
 
@@ -147,6 +153,7 @@ async fn read(
     silence: Option<Duration>,
     mut on_messages: impl FnMut(Vec<Message>),
 ) -> Result<(), StreamEnd> {
+    let mut silence = silence.map(Silence::new);
     loop {
         let mut messages = Vec::new();
         let good = take_messages(&mut buffer, &mut messages);
@@ -157,18 +164,67 @@ async fn read(
         let wanted = wanted_bytes(&buffer, READ_BYTES);
         buffer.reserve(wanted);
         let mut space = (&mut buffer).limit(wanted);
-        let arrival = io.read_buf(&mut space);
-        let got = match silence {
-            None => arrival.await?,
-            Some(after) => {
-                timeout(after, arrival).await.map_err(|_| StreamEnd::Silent { after })??
-            }
-        };
+        let got = unless_silent(&mut silence, pin!(io.read_buf(&mut space))).await?;
         if got == 0 {
             let within = !buffer.is_empty();
             return Err(if within { StreamEnd::CutOff } else { StreamEnd::ClosedByPeer });
         }
     }
+}
+
+/// One timer for all reads: setting one for each would cost more than the reading.
+struct Silence {
+    after: Duration,
+    timer: Pin<Box<Sleep>>,
+    broken: bool,
+}
+
+impl Silence {
+    fn new(after: Duration) -> Self {
+        Self { after, timer: Box::pin(sleep(after)), broken: false }
+    }
+}
+
+/// Waits for a read; fails if nothing has come for the time of `silence`, noticed after twice that
+/// at the latest.
+async fn unless_silent(
+    silence: &mut Option<Silence>,
+    mut read: Pin<&mut impl Future<Output = io::Result<usize>>>,
+) -> Result<usize, StreamEnd> {
+    poll_fn(|cx| {
+        if let Poll::Ready(read) = read.as_mut().poll(cx) {
+            if let Some(silence) = silence {
+                silence.broken = true;
+            }
+            return Poll::Ready(read.map_err(StreamEnd::from));
+        }
+        let Some(Silence { after, timer, broken }) = silence else { return Poll::Pending };
+        while timer.as_mut().poll(cx).is_ready() {
+            if !std::mem::take(broken) {
+                return Poll::Ready(Err(StreamEnd::Silent { after: *after }));
+            }
+            timer.as_mut().reset(Instant::now() + *after);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Waits for one step of writing, and sets a timer only if it has to.
+async fn unless_stalled<T>(
+    stall: Duration,
+    step: impl Future<Output = io::Result<T>>,
+) -> Result<T, StreamEnd> {
+    let mut step = pin!(step);
+    let mut timer = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = step.as_mut().poll(cx) {
+            return Poll::Ready(done.map_err(StreamEnd::from));
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep(stall)));
+        timer.as_mut().poll(cx).map(|()| Err(StreamEnd::Stalled { after: stall }))
+    })
+    .await
 }
 
 /// On an error, `messages` are those before it.
@@ -185,10 +241,9 @@ async fn write(
     stall: Duration,
 ) -> Result<(), StreamEnd> {
     while let Some(batch) = outbox.take().await {
-        let stalled = |_| StreamEnd::Stalled { after: stall };
         let mut rest = batch.as_slice();
         while rest.has_remaining() {
-            let written = timeout(stall, io.write(rest)).await.map_err(stalled)??;
+            let written = unless_stalled(stall, io.write(rest)).await?;
             if written == 0 {
                 return Err(StreamEnd::Io(io::ErrorKind::WriteZero.into()));
             }
@@ -196,7 +251,7 @@ async fn write(
             outbox.progressed(written);
         }
         // A socket holds nothing back, but what wraps one may.
-        timeout(stall, io.flush()).await.map_err(stalled)??;
+        unless_stalled(stall, io.flush()).await?;
         outbox.written(batch);
     }
     // The peer reads all that was sent only if the connection is not reset behind it.
