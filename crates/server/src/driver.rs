@@ -7,7 +7,7 @@ use std::{
 };
 
 use quorate_node::{
-    Action, ClientReply, ClientRequest, Event, Message, Node, Refusal, Request, Response,
+    Action, ClientReply, ClientRequest, Event, Message, Node, Now, Refusal, Request, Response,
 };
 use quorate_record::NodeId;
 use quorate_storage::{BackupError, DirLock, Meta, MetaError, RealFs};
@@ -88,7 +88,8 @@ impl Driver {
         let mut state = self.lock();
         let request = state.fresh_number();
         state.clients.insert(request, sender);
-        self.handle(&mut state, Event::Client { request, body });
+        self.handle(&mut state, Event::Client { request, body }, now());
+        self.wake_earlier(&mut state);
         receiver
     }
 
@@ -98,7 +99,8 @@ impl Driver {
         let mut state = self.lock();
         let request = state.fresh_number();
         state.direct.insert(request, sender);
-        self.handle(&mut state, Event::Direct { request, body });
+        self.handle(&mut state, Event::Direct { request, body }, now());
+        self.wake_earlier(&mut state);
         receiver
     }
 
@@ -178,18 +180,21 @@ impl Driver {
         self.lock().inbound.remove(&via);
     }
 
+    /// Reports what has come together, all as of one moment.
     fn handle_all(&self, events: impl IntoIterator<Item = Event>) {
         let mut state = self.lock();
+        let now = now();
         for event in events {
-            self.handle(&mut state, event);
+            self.handle(&mut state, event, now);
         }
+        self.wake_earlier(&mut state);
     }
 
-    fn handle(&self, state: &mut State, event: Event) {
-        state.node.handle(event, now());
+    fn handle(&self, state: &mut State, event: Event, now: Now) {
+        state.node.handle(event, now);
         while let Some(action) = state.node.poll_action() {
             match action {
-                Action::Send { to, message } => self.send(state, to, &message),
+                Action::Send { to, message } => self.send(state, to, &message, now),
                 Action::Respond { via, message } => {
                     if let Some(inbound) = state.inbound.get(&via) {
                         respond(&inbound.outbox, &message);
@@ -197,7 +202,7 @@ impl Driver {
                 }
                 Action::Store { id, request } => {
                     if let Some(reply) = self.local.submit(id, request) {
-                        state.node.handle(Event::Store { id, reply }, now());
+                        state.node.handle(Event::Store { id, reply }, now);
                     }
                 }
                 Action::ForgetHint { target, key, version } => {
@@ -215,6 +220,10 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Has the node woken earlier than was last said, if it now asks for that.
+    fn wake_earlier(&self, state: &mut State) {
         let wake_at = state.node.next_wake();
         let earlier = match (wake_at, state.wake_at) {
             (Some(new), Some(old)) => new < old,
@@ -226,11 +235,11 @@ impl Driver {
         }
     }
 
-    fn send(&self, state: &mut State, to: NodeId, message: &Message) {
+    fn send(&self, state: &mut State, to: NodeId, message: &Message, now: Now) {
         let links = self.links.get();
         let sent = links.is_some_and(|links| links.try_send(to, message).is_ok());
         if let (false, Message::Request { id, .. }) = (sent, message) {
-            state.node.handle(Event::Unsent { to, id: *id }, now());
+            state.node.handle(Event::Unsent { to, id: *id }, now);
         }
     }
 
