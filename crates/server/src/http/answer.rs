@@ -2,12 +2,15 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 use serde::Serialize;
 
 /// A whole HTTP answer.
 pub type Answer = Response<Full<Bytes>>;
+
+/// As many as an answer to a client has; without it they are moved twice while they are added.
+const USUAL_HEADERS: usize = 8;
 
 pub(super) fn empty(status: StatusCode) -> Answer {
     with_body(status, None, Bytes::new())
@@ -36,6 +39,7 @@ pub(super) fn with_body(
     body: Bytes,
 ) -> Answer {
     let mut answer = Response::new(Full::new(body));
+    *answer.headers_mut() = HeaderMap::with_capacity(USUAL_HEADERS);
     *answer.status_mut() = status;
     if let Some(content_type) = content_type {
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -1,10 +1,10 @@
-use std::time::Duration;
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::{
     StatusCode,
-    body::{Body, Incoming},
+    body::{Body, Frame, Incoming},
     header::{EXPECT, HeaderMap},
 };
 use tokio::time::{Instant, timeout, timeout_at};
@@ -81,14 +81,20 @@ impl Upload {
             return Ok(Received { bytes: bytes.freeze(), _share: share });
         }
         self.state = State::Coming;
-        let start = Instant::now();
+        let mut start = None;
         loop {
-            let due = start + limits.body_due(bytes.len());
-            let frame = match timeout_at(due, self.incoming.frame()).await {
-                Err(_) => return Err(too_slow()),
-                Ok(Some(Err(_))) => return Err(cut_short()),
-                Ok(Some(Ok(frame))) => frame,
-                Ok(None) => break,
+            let frame = match self.frame_already_here().await {
+                Some(frame) => frame,
+                None => {
+                    let start = *start.get_or_insert_with(Instant::now);
+                    let due = start + limits.body_due(bytes.len());
+                    timeout_at(due, self.incoming.frame()).await.map_err(|_| too_slow())?
+                }
+            };
+            let frame = match frame {
+                Some(Err(_)) => return Err(cut_short()),
+                Some(Ok(frame)) => frame,
+                None => break,
             };
             let Ok(data) = frame.into_data() else { continue };
             if data.len() > most_bytes - bytes.len() {
@@ -104,6 +110,22 @@ impl Upload {
             return Err(cut_short());
         }
         Ok(Received { bytes: bytes.freeze(), _share: share })
+    }
+
+    /// The next part of the body, if it has come already; hyper hands it over only when it gets its
+    /// turn. That spares a small body, which comes with its head, a timer.
+    async fn frame_already_here(&mut self) -> Option<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut had_turn = false;
+        poll_fn(|cx| match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+            Poll::Pending if had_turn => Poll::Ready(None),
+            Poll::Pending => {
+                had_turn = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        })
+        .await
     }
 
     /// Reads past a body that means nothing here.

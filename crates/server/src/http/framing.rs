@@ -5,21 +5,48 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep},
+};
 
-/// A connection that watches what is read from it for requests whose length can be understood in
-/// two ways.
+/// A connection that watches what is read from it: for requests whose length can be understood in
+/// two ways, and for heads that take too long.
 ///
 /// hyper settles such requests silently (it lets `Transfer-Encoding` win, and folds repeated
 /// lengths into one) before anybody can see them, and a proxy in front may have settled them the
 /// other way (RFC 9112 §6.3 and §11.2). So the heads are looked at on their way in.
+///
+/// hyper could limit the time of a head too, but sets a timer for each one. Most come whole, in one
+/// read; only for the others is a timer needed.
 pub(super) struct Watched<S> {
     stream: S,
     scan: Scan,
     findings: Arc<Findings>,
+    limits: ReadLimits,
+    wait: Option<(Awaited, Pin<Box<Sleep>>)>,
+}
+
+/// How long a [`Watched`] connection may keep this node waiting; beyond that, reading fails.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadLimits {
+    /// From the first byte of a head to its end.
+    pub(super) head: Duration,
+    /// Before a request begins; noticed after twice that at the latest.
+    pub(super) idle: Duration,
+}
+
+/// What a silent connection is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Awaited {
+    /// Whose head has begun; else the next request.
+    rest_of_head: bool,
+    /// How many heads have ended so far.
+    requests: u64,
 }
 
 /// What a [`Watched`] connection has found.
@@ -36,15 +63,45 @@ const NONE: u64 = u64::MAX;
 const MAX_LINE_BYTES: usize = 32 * 1024;
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S) -> (Self, Arc<Findings>) {
+    pub(super) fn new(stream: S, limits: ReadLimits) -> (Self, Arc<Findings>) {
         let findings = Arc::new(Findings {
             first_ambiguous: AtomicU64::new(NONE),
             asked: AtomicU64::new(0),
             over: AtomicBool::new(false),
         });
-        let watched = Self { stream, scan: Scan::default(), findings: Arc::clone(&findings) };
+        let (scan, wait) = (Scan::default(), None);
+        let watched = Self { stream, scan, findings: Arc::clone(&findings), limits, wait };
         (watched, findings)
     }
+
+    /// Nothing more has come for now: whether that may go on.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(awaited) = self.scan.awaited() else { return Poll::Pending };
+        let limit = if awaited.rest_of_head { self.limits.head } else { self.limits.idle };
+        let timer = match &mut self.wait {
+            Some((since, timer)) if *since == awaited => {
+                let is_over = timer.is_elapsed();
+                return if is_over { Poll::Ready(Err(too_long())) } else { Poll::Pending };
+            }
+            // A timer for idleness runs out before it is set again: that spares one a request.
+            Some((since, timer))
+                if !since.rest_of_head && !awaited.rest_of_head && !timer.is_elapsed() =>
+            {
+                return Poll::Pending;
+            }
+            Some((since, timer)) => {
+                timer.as_mut().reset(Instant::now() + limit);
+                *since = awaited;
+                timer
+            }
+            wait => &mut wait.insert((awaited, Box::pin(sleep(limit)))).1,
+        };
+        timer.as_mut().poll(cx).map(|()| Err(too_long()))
+    }
+}
+
+fn too_long() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "nothing came for too long")
 }
 
 impl Findings {
@@ -69,13 +126,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if !self.findings.over.load(Ordering::Relaxed) {
-            self.scan.feed(&buf.filled()[before..]);
-            if let State::Ambiguous = self.scan.state {
-                self.findings.first_ambiguous.store(self.scan.requests, Ordering::Relaxed);
-                self.findings.end();
-            }
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf)?;
+        if self.findings.over.load(Ordering::Relaxed) {
+            return read.map(Ok);
+        }
+        if read.is_pending() {
+            return self.poll_patience(cx);
+        }
+        self.scan.feed(&buf.filled()[before..]);
+        if let State::Ambiguous = self.scan.state {
+            self.findings.first_ambiguous.store(self.scan.requests, Ordering::Relaxed);
+            self.findings.end();
         }
         Poll::Ready(Ok(()))
     }
@@ -148,6 +209,17 @@ struct Head {
 }
 
 impl Scan {
+    /// What is to come next; `None` within a body, whose reader has a timer, and where hyper will
+    /// not go on.
+    fn awaited(&self) -> Option<Awaited> {
+        let rest_of_head = match self.state {
+            State::Start => !self.line.is_empty(),
+            State::Head(_) => true,
+            _ => return None,
+        };
+        Some(Awaited { rest_of_head, requests: self.requests })
+    }
+
     fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match &mut self.state {

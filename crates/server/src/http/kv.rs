@@ -86,8 +86,8 @@ fn check_write(headers: &HeaderMap) -> Result<(), Problem> {
 
 fn written(receipt: &PutReceipt<NodeId, Version>, settings: &HttpSettings) -> Answer {
     let mut answer = answer::empty(StatusCode::NO_CONTENT);
-    answer.headers_mut().extend(receipt::version(&receipt.version));
-    answer.headers_mut().extend([receipt::written(receipt, settings.node)]);
+    add_headers(&mut answer, receipt::version(&receipt.version));
+    add_headers(&mut answer, [receipt::written(receipt, settings.node)]);
     answer
 }
 
@@ -107,8 +107,15 @@ fn value_answer(value: Bytes, headers: impl Iterator<Item = (HeaderName, HeaderV
     let mut answer = answer::with_body(StatusCode::OK, Some("application/octet-stream"), value);
     // Whoever stored it may have stored a page with a script.
     let sandbox = (CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
-    answer.headers_mut().extend(headers.chain([sandbox]));
+    add_headers(&mut answer, headers.chain([sandbox]));
     answer
+}
+
+/// `extend` would make room for twice as many.
+fn add_headers(answer: &mut Answer, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
+    for (name, value) in headers {
+        answer.headers_mut().insert(name, value);
+    }
 }
 
 fn unwritten(failure: &Failure<PutError>) -> Problem {

@@ -3,7 +3,7 @@ use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{StatusCode, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -13,12 +13,15 @@ use tokio::{
 };
 
 use super::{
-    Backend, HttpLimits, framing::Watched, problem::Problem, routes::Face, stall::Impatient,
+    Backend, HttpLimits,
+    framing::{ReadLimits, Watched},
+    problem::Problem,
+    routes::Face,
+    stall::Impatient,
 };
 
 /// Most bytes of a request line and its headers.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-const MAX_HEADERS: usize = 64;
 
 /// How long to let be after the system refused a connection, mostly for want of files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -112,8 +115,9 @@ async fn connection(socket: TcpStream, face: Arc<Face>, mut stopped: watch::Rece
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let HttpLimits { head_timeout, write_timeout, .. } = face.settings().limits;
-    let (socket, findings) = Watched::new(socket);
+    let HttpLimits { head_timeout, idle_timeout, write_timeout, .. } = face.settings().limits;
+    let patience = ReadLimits { head: head_timeout, idle: idle_timeout };
+    let (socket, findings) = Watched::new(socket, patience);
     let socket = Impatient::new(socket, write_timeout);
     let service = service_fn(move |request| {
         let is_clear = findings.next_is_clear();
@@ -127,9 +131,7 @@ async fn connection(socket: TcpStream, face: Arc<Face>, mut stopped: watch::Rece
         }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
-        .max_headers(MAX_HEADERS)
+        .header_read_timeout(None)
         .max_buf_size(MAX_HEAD_BYTES)
         .keep_alive(true)
         .title_case_headers(true)

@@ -1,5 +1,6 @@
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use hyper::header::{ETAG, HeaderName, HeaderValue};
 use quorate_quorum::{GetReceipt, Holder, PutReceipt};
 use quorate_record::{NodeId, Record, Version};
@@ -7,10 +8,16 @@ use quorate_record::{NodeId, Record, Version};
 const QUORATE_VERSION: HeaderName = HeaderName::from_static("quorate-version");
 const QUORATE_RECEIPT: HeaderName = HeaderName::from_static("quorate-receipt");
 
+/// Room for the longest usual text, so that it is allocated once.
+const USUAL_BYTES: usize = 96;
+
 /// `ETag` and `Quorate-Version`.
 pub(super) fn version(version: &Version) -> [(HeaderName, HeaderValue); 2] {
-    let text = version.to_string();
-    [(ETAG, header(format!("\"{text}\""))), (QUORATE_VERSION, header(text))]
+    let mut text = String::with_capacity(USUAL_BYTES);
+    let _ = write!(text, "\"{version}\"");
+    let quoted = Bytes::from(text);
+    let plain = quoted.slice(1..quoted.len() - 1);
+    [(ETAG, header(quoted)), (QUORATE_VERSION, header(plain))]
 }
 
 /// `Quorate-Receipt` of a write that `this` node coordinated:
@@ -19,38 +26,46 @@ pub(super) fn written(
     receipt: &PutReceipt<NodeId, Version>,
     this: NodeId,
 ) -> (HeaderName, HeaderValue) {
-    let mut text = format!("w={}/{}", receipt.acks.len(), receipt.n);
-    list(&mut text, "acks", receipt.acks.iter().map(NodeId::to_string));
-    list(
-        &mut text,
-        "hinted",
-        receipt.hinted.iter().map(|(replica, holder)| match holder {
-            Holder::Fallback(fallback) => format!("{replica}@{fallback}"),
-            Holder::Coordinator => format!("{replica}@{this}"),
-        }),
-    );
+    let mut text = begin("w=", receipt.acks.len(), receipt.n);
+    list(&mut text, " acks=", &receipt.acks, |text, node| text.push_str(node.as_str()));
+    list(&mut text, " hinted=", &receipt.hinted, |text, (replica, holder)| {
+        text.push_str(replica.as_str());
+        text.push('@');
+        text.push_str(match holder {
+            Holder::Fallback(fallback) => fallback.as_str(),
+            Holder::Coordinator => this.as_str(),
+        });
+    });
     end(text, receipt.sloppy)
 }
 
 /// `Quorate-Receipt` of a read: `r=2/3 from=n1,n3 repaired=n2 quorum=strict`.
 pub(super) fn read(receipt: &GetReceipt<NodeId, Record>) -> (HeaderName, HeaderValue) {
-    let mut text = format!("r={}/{}", receipt.from.len(), receipt.n);
-    list(&mut text, "from", receipt.from.iter().map(NodeId::to_string));
-    list(&mut text, "repaired", receipt.repaired.iter().map(NodeId::to_string));
+    let mut text = begin("r=", receipt.from.len(), receipt.n);
+    list(&mut text, " from=", &receipt.from, |text, node| text.push_str(node.as_str()));
+    list(&mut text, " repaired=", &receipt.repaired, |text, node| text.push_str(node.as_str()));
     end(text, receipt.sloppy)
 }
 
-fn list(text: &mut String, word: &str, items: impl Iterator<Item = String>) {
-    for (place, item) in items.enumerate() {
-        let _ = if place == 0 { write!(text, " {word}={item}") } else { write!(text, ",{item}") };
+fn begin(word: &str, reached: usize, n: usize) -> String {
+    let mut text = String::with_capacity(USUAL_BYTES);
+    let _ = write!(text, "{word}{reached}/{n}");
+    text
+}
+
+/// Adds ` word=item,item`, or nothing if there are no items.
+fn list<T>(text: &mut String, word: &str, items: &[T], add: impl Fn(&mut String, &T)) {
+    for (place, item) in items.iter().enumerate() {
+        text.push_str(if place == 0 { word } else { "," });
+        add(text, item);
     }
 }
 
 fn end(mut text: String, sloppy: bool) -> (HeaderName, HeaderValue) {
     text.push_str(if sloppy { " quorum=sloppy" } else { " quorum=strict" });
-    (QUORATE_RECEIPT, header(text))
+    (QUORATE_RECEIPT, header(Bytes::from(text)))
 }
 
-fn header(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).expect("numbers, versions and node ids are plain ASCII")
+fn header(text: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(text).expect("numbers, versions and node ids are plain ASCII")
 }

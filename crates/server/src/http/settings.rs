@@ -36,8 +36,10 @@ pub struct HttpSettings {
 /// How much time and space a connection may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// How long a request's head may take, and how long a connection may stay idle.
+    /// How long a request's head may take, from its first byte.
     pub head_timeout: Duration,
+    /// How long a connection may stay idle; it is closed after twice that at the latest.
+    pub idle_timeout: Duration,
     /// How long a request's body may take in all.
     pub body_timeout: Duration,
     /// How long a body may take before it has to keep to `min_body_bytes_per_s`.
@@ -102,6 +104,7 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
             body_grace: Duration::from_secs(5),
             min_body_bytes_per_s: 1024,
