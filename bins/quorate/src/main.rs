@@ -21,6 +21,10 @@ use quorate_server::config::ConfigErrors;
 
 use args::{Cli, Command};
 
+/// A request allocates some thirty times: with the system's allocator that is a seventh of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Exit code of a command that was used in a wrong way.
 const BAD_USAGE: u8 = 2;
 
