@@ -15,7 +15,9 @@ use quorate_ring::{Ring, RingNode};
 use quorate_storage::{
     DirLock, HintLogOptions, RealFs, StoreOptions, SyncPolicy as LogSync, lock_dir,
 };
-use quorate_transport::{Acceptor, Identity, LinkHandler, LinkOptions, PeerLinks, StreamOptions};
+use quorate_transport::{
+    Acceptor, Identity, LinkHandler, LinkOptions, PeerLinks, Protocol, StreamOptions, Trust,
+};
 use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
@@ -127,13 +129,15 @@ async fn serve(
     let (node, local) = opened.start(ring, node_options(&config), now());
     let driver = Driver::new(node, local, lock, stored);
 
-    let identity = Identity { node: id, incarnation, fingerprint };
+    let identity = Identity { node: id, incarnation, fingerprint, newest: Protocol::NEWEST };
+    let trust = Trust::default();
     let peers = config.nodes.iter().filter(|node| node.id != id);
     let peers: Vec<(NodeId, SocketAddr)> = peers.map(|node| (node.id, node.addr)).collect();
     let streams = StreamOptions::default();
-    let acceptor = Acceptor::new(identity, peers.iter().map(|(peer, _)| *peer), streams);
+    let acceptor =
+        Acceptor::new(identity, peers.iter().map(|(peer, _)| *peer), trust.clone(), streams);
     let handler: Arc<dyn LinkHandler> = Arc::clone(&driver) as _;
-    driver.connect(PeerLinks::start(peers, identity, &handler, LinkOptions::default()));
+    driver.connect(PeerLinks::start(peers, identity, &trust, &handler, LinkOptions::default()));
 
     let hints_dir = data_dir.join(HINTS_DIR);
     let facts = Facts { addr, hints_dir, started: now().instant };

@@ -7,7 +7,8 @@ use hyper_util::rt::TokioIo;
 use quorate_node::{Message, Request, Response};
 use quorate_record::NodeId;
 use quorate_transport::{
-    Acceptor, Identity, Link, LinkHandler, LinkOptions, Stream, StreamEnd, StreamOptions,
+    Acceptor, Identity, Link, LinkHandler, LinkOptions, Protocol, Stream, StreamEnd, StreamOptions,
+    Trust,
 };
 use tokio::{
     net::TcpListener,
@@ -58,11 +59,17 @@ async fn answer(stream: Stream) {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (n1, n2) = (NodeId::new("n1")?, NodeId::new("n2")?);
-    let identity = |node| Identity { node, incarnation: 0x5f0c_21aa, fingerprint: 7 };
+    let identity = |node| Identity {
+        node,
+        incarnation: 0x5f0c_21aa,
+        fingerprint: 7,
+        newest: Protocol::NEWEST,
+    };
 
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let addr = listener.local_addr()?;
-    let acceptor = Arc::new(Acceptor::new(identity(n2), [n1], StreamOptions::default()));
+    let acceptor =
+        Arc::new(Acceptor::new(identity(n2), [n1], Trust::default(), StreamOptions::default()));
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let acceptor = Arc::clone(&acceptor);
@@ -85,7 +92,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (connected, mut is_connected) = mpsc::unbounded_channel();
     let (answered, mut is_answered) = mpsc::unbounded_channel();
     let handler = Arc::new(Print { connected, answered });
-    let link = Link::start(n2, addr, identity(n1), handler, LinkOptions::default());
+    let link =
+        Link::start(n2, addr, identity(n1), Trust::default(), handler, LinkOptions::default());
     is_connected.recv().await;
     let time_left = Duration::from_millis(800);
     link.try_send(&Message::Request { id: 1, time_left, body: Request::Ping { wall_ms: 41 } })?;

@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -13,9 +14,15 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use quorate_record::NodeId;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
-use crate::{Accepted, HandshakeError, Hello, Identity, Stream, StreamOptions};
+use crate::{
+    Accepted, HandshakeError, Hello, Identity, Secrets, Stream, StreamOptions, Trust,
+    hello::{read_nonce, write_proof},
+    pending::{Pending, Place},
+    proof::{End, PROOF_BYTES, Token, Transcript},
+    seal::Seals,
+};
 
 /// Where peers ask for a stream, with `POST`.
 pub const STREAM_PATH: &str = "/internal/stream";
@@ -26,21 +33,39 @@ pub(crate) const UPGRADE_PROTOCOL: HeaderValue = HeaderValue::from_static("quora
 /// How long a handshake may take, on either side.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How many peers may be about to prove who they are.
+const MAX_UNPROVEN: usize = 32;
+
 /// The side of the listener: answers the peers' requests for a stream.
 pub struct Acceptor {
     identity: Identity,
     peers: BTreeSet<NodeId>,
+    trust: Trust,
     options: StreamOptions,
-    /// What was last said to whom, so that the log has each reason once.
-    refused: Mutex<BTreeMap<Option<NodeId>, String>>,
+    refusals: Refusals,
+    unproven: Pending,
 }
 
-/// A stream that has been promised: it begins when the answer has been sent.
+/// A stream that has been promised: it begins when the answer has been sent and, with a secret, the
+/// peer has proved who it is.
 pub struct Accepting {
     upgrade: OnUpgrade,
     peer: Accepted,
+    expected: Option<Expected>,
     options: StreamOptions,
 }
+
+/// What a peer has yet to prove.
+struct Expected {
+    secrets: Secrets,
+    transcript: Transcript,
+    place: Place,
+    refusals: Refusals,
+}
+
+/// What was last said to whom, so that the log has each reason once.
+#[derive(Clone, Default)]
+struct Refusals(Arc<Mutex<BTreeMap<Option<NodeId>, String>>>);
 
 /// Why a promised stream did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +73,21 @@ pub enum AcceptError {
     /// The connection did not live long enough.
     #[error("the connection ended before it was upgraded")]
     Lost(#[from] hyper::Error),
-    /// The answer was not sent in time.
-    #[error("the connection was not upgraded within {after:?}")]
+    /// The answer was not sent in time, or the peer's proof did not come in time.
+    #[error("the handshake was not finished within {after:?}")]
     TimedOut {
         /// How long was waited.
         after: Duration,
     },
+    /// The peer went away instead of proving that it knows the secret. It has another one, or none.
+    #[error("the peer ended the handshake when it was to prove that it knows the cluster secret")]
+    NoProof(#[source] io::Error),
+    /// What the peer said is no proof. The connection is closed without an answer.
+    #[error("the peer does not prove that it knows the cluster secret")]
+    WrongProof,
+    /// Too many others were about to prove who they are.
+    #[error("{MAX_UNPROVEN} later handshakes were begun before the peer proved who it is")]
+    Crowded,
 }
 
 impl Acceptor {
@@ -62,15 +96,18 @@ impl Acceptor {
     pub fn new(
         identity: Identity,
         peers: impl IntoIterator<Item = NodeId>,
+        trust: Trust,
         options: StreamOptions,
     ) -> Self {
         let peers = peers.into_iter().collect();
-        Self { identity, peers, options, refused: Mutex::default() }
+        let unproven = Pending::new(MAX_UNPROVEN);
+        Self { identity, peers, trust, options, refusals: Refusals::default(), unproven }
     }
 
     /// The answer to a `POST` on [`STREAM_PATH`]: `101` and the stream that will be there once it
     /// has been sent, or a refusal that says why (`421` if the two nodes differ in something that
-    /// they must agree on, `400` and `426` if it is no request for a stream). The reason is logged.
+    /// they must agree on, `401` if only this one has a secret, `400` and `426` if it is no request
+    /// for a stream). The reason is logged.
     pub fn accept<B>(
         &self,
         request: &mut Request<B>,
@@ -79,74 +116,152 @@ impl Acceptor {
         if !asks_for_upgrade(headers) {
             return (upgrade_required(), None);
         }
-        let agreed = Hello::read_headers(headers)
-            .and_then(|hello| hello.check(&self.identity, |node| self.peers.contains(&node)));
-        let peer = match agreed {
-            Ok(peer) => peer,
+        let mut response = Response::new(Full::default());
+        let (peer, expected) = match self.agree(headers, response.headers_mut()) {
+            Ok(agreed) => agreed,
             Err(error) => {
-                self.log_refusal(headers, &error);
+                // Strangers share one place: they may call themselves as they like, and memory is
+                // bounded.
+                let peer = Hello::read_headers(headers).map(|hello| hello.node).ok();
+                let peer = peer.filter(|node| self.peers.contains(node));
+                self.refusals.log(peer, error.to_string());
                 return (refusal(&error), None);
             }
         };
-        self.refused().remove(&Some(peer.node));
-        let mut response = Response::new(Full::default());
+        if expected.is_none() {
+            self.refusals.forget(peer.node);
+        }
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, UPGRADE_PROTOCOL);
-        Hello::answer(peer, &self.identity).write_headers(headers);
         let upgrade = hyper::upgrade::on(request);
-        (response, Some(Accepting { upgrade, peer, options: self.options }))
+        (response, Some(Accepting { upgrade, peer, expected, options: self.options }))
     }
 
-    fn log_refusal(&self, headers: &HeaderMap, error: &HandshakeError) {
-        let reason = error.to_string();
-        // Strangers share one place: they may call themselves as they like, and memory is bounded.
-        let peer = Hello::read_headers(headers)
-            .map(|hello| hello.node)
-            .ok()
-            .filter(|node| self.peers.contains(node));
-        let known = self.refused().insert(peer, reason.clone());
-        if known.as_ref() != Some(&reason) {
-            tracing::warn!(%reason, "refused a peer's stream");
-        }
-    }
-
-    fn refused(&self) -> MutexGuard<'_, BTreeMap<Option<NodeId>, String>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether this node may talk to the peer, and what that one has yet to prove; writes down what
+    /// to answer.
+    fn agree(
+        &self,
+        headers: &HeaderMap,
+        answer_headers: &mut HeaderMap,
+    ) -> Result<(Accepted, Option<Expected>), HandshakeError> {
+        let hello = Hello::read_headers(headers)?;
+        let peer = hello.check(&self.identity, |node| self.peers.contains(&node))?;
+        let answer = Hello::answer(peer, &self.identity);
+        answer.write_headers(answer_headers);
+        let (is, of) = (peer.node, self.identity.node);
+        let (peer_nonce, secrets) = match (read_nonce(headers)?, &self.trust) {
+            (Some(nonce), Trust::Secrets(secrets)) => (nonce, secrets),
+            (None, Trust::Secrets(_)) => return Err(HandshakeError::NoProof { is, of }),
+            (Some(_), _) => return Err(HandshakeError::NoSecret { is, of }),
+            (None, _) => return Ok((peer, None)),
+        };
+        let nonce = Token::random();
+        let transcript = Transcript::new(&hello, peer_nonce, &answer, nonce);
+        let proof = secrets.first().prove(End::Acceptor, &transcript);
+        write_proof(answer_headers, nonce, Some(proof));
+        let expected = Expected {
+            secrets: secrets.clone(),
+            transcript,
+            place: self.unproven.enter(),
+            refusals: self.refusals.clone(),
+        };
+        Ok((peer, Some(expected)))
     }
 }
 
 impl Accepting {
-    /// Who asked.
+    /// Who asked. With a secret that is no more than what it says until there is a stream.
     #[must_use]
     pub fn peer(&self) -> Accepted {
         self.peer
     }
 
-    /// Waits, in a task of its own, until the answer has been sent.
+    /// Waits, in a task of its own, until the answer has been sent and the peer has proved who it
+    /// is. Until then nothing that it sends is taken for a message.
     ///
     /// # Errors
-    /// [`AcceptError`] if the connection ends before.
+    /// [`AcceptError`] if that does not come about in time.
     pub async fn stream(self) -> Result<Stream, AcceptError> {
-        let Self { upgrade, peer, options } = self;
+        let Self { upgrade, peer, expected, options } = self;
         let after = HANDSHAKE_TIMEOUT;
-        let upgraded =
-            timeout(after, upgrade).await.map_err(|_| AcceptError::TimedOut { after })??;
-        Ok(stream_over(upgraded, peer, options))
+        let in_time = |_| AcceptError::TimedOut { after };
+        let Some(mut expected) = expected else {
+            let upgraded = timeout(after, upgrade).await.map_err(in_time)??;
+            return Ok(stream_over(upgraded, peer, None, options));
+        };
+        let outcome = tokio::select! {
+            outcome = timeout(after, proven(upgrade, &expected.secrets, &expected.transcript)) => {
+                outcome.map_err(in_time).and_then(|outcome| outcome)
+            }
+            () = expected.place.taken_away() => Err(AcceptError::Crowded),
+        };
+        match outcome {
+            Ok((upgraded, seals)) => {
+                expected.refusals.forget(peer.node);
+                Ok(stream_over(upgraded, peer, Some(seals), options))
+            }
+            Err(error) => {
+                expected.refusals.log(Some(peer.node), error.to_string());
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Waits for the peer's proof, which is the first that it sends, and checks it.
+async fn proven(
+    upgrade: OnUpgrade,
+    secrets: &Secrets,
+    transcript: &Transcript,
+) -> Result<(Upgraded, Seals), AcceptError> {
+    let mut upgraded = TokioIo::new(upgrade.await?);
+    let mut proof = Token([0; PROOF_BYTES]);
+    upgraded.read_exact(&mut proof.0).await.map_err(AcceptError::NoProof)?;
+    // The one that this node has proved: whoever knows only another has gone away by now.
+    let secret = secrets.first();
+    if !secret.is_proof(End::Dialer, transcript, &proof) {
+        return Err(AcceptError::WrongProof);
+    }
+    Ok((upgraded.into_inner(), secret.seals(End::Acceptor, transcript)))
+}
+
+impl Refusals {
+    fn log(&self, peer: Option<NodeId>, reason: String) {
+        let known = self.lock().insert(peer, reason.clone());
+        if known.as_ref() != Some(&reason) {
+            let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+            tracing::warn!(%peer, %reason, "refused a peer's stream");
+        }
+    }
+
+    fn forget(&self, peer: NodeId) {
+        self.lock().remove(&Some(peer));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Option<NodeId>, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Over the bare socket if it is one: reading through hyper's wrapper costs an extra step a call.
-pub(crate) fn stream_over(upgraded: Upgraded, peer: Accepted, options: StreamOptions) -> Stream {
+pub(crate) fn stream_over(
+    upgraded: Upgraded,
+    peer: Accepted,
+    seals: Option<Seals>,
+    options: StreamOptions,
+) -> Stream {
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             let socket = parts.io.into_inner();
             // The outbox gathers already; without this, only speed is lost.
             let _ = socket.set_nodelay(true);
-            Stream::new(socket, parts.read_buf, peer, options)
+            Stream::with_seals(socket, parts.read_buf, peer, seals, options)
         }
-        Err(upgraded) => Stream::new(TokioIo::new(upgraded), Bytes::new(), peer, options),
+        Err(upgraded) => {
+            Stream::with_seals(TokioIo::new(upgraded), Bytes::new(), peer, seals, options)
+        }
     }
 }
 
@@ -175,8 +290,12 @@ fn refusal(error: &HandshakeError) -> Response<Full<Bytes>> {
         HandshakeError::OtherNode { .. }
         | HandshakeError::UnknownNode { .. }
         | HandshakeError::OtherCluster { .. }
-        | HandshakeError::NoCommonProtocol { .. } => {
+        | HandshakeError::NoCommonProtocol { .. }
+        | HandshakeError::NoSecret { .. } => {
             problem(StatusCode::MISDIRECTED_REQUEST, "The nodes do not agree", &detail)
+        }
+        HandshakeError::NoProof { .. } | HandshakeError::WrongProof { .. } => {
+            problem(StatusCode::UNAUTHORIZED, "No proof of the cluster secret", &detail)
         }
     }
 }

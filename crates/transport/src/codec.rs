@@ -2,7 +2,11 @@
 //! little-endian and of fixed width, every length and count is a `u64`, and no length is believed
 //! before the bytes for it are seen to be there.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use bincode::{
     BorrowDecode, Encode,
@@ -16,7 +20,7 @@ use quorate_record::{
     Digest, Key, MAX_VALUE_BYTES, NodeId, Record, Stamp, Timestamp, Version, Writer,
 };
 
-use crate::MAX_FRAME_BYTES;
+use crate::{MAX_FRAME_BYTES, Protocol};
 
 const CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_FRAME_BYTES>> =
     bincode::config::standard()
@@ -109,6 +113,23 @@ struct ItemForm<'a> {
     content: u64,
 }
 
+/// An item from version 3 on. If `writer` is the count of writers seen so far in the list, a
+/// [`WriterForm`] follows: the next one.
+#[derive(Encode, BorrowDecode)]
+struct ShortItemForm {
+    token: u64,
+    timestamp: u64,
+    content: u64,
+    writer: u16,
+}
+const _: () = assert!(MAX_ITEMS < u16::MAX as usize);
+
+#[derive(Encode, BorrowDecode)]
+struct WriterForm<'a> {
+    incarnation: u64,
+    node: &'a [u8],
+}
+
 /// The fewest bytes that one item of each list has: a count is refused, before anything is
 /// allocated, when so many items cannot be there.
 mod least {
@@ -116,17 +137,18 @@ mod least {
     pub(super) const RECORD: usize = 8 + (8 + 8 + 1) + 2 + 1 + 1;
     pub(super) const OUTCOME: usize = 1;
     pub(super) const ITEM: usize = 8 + VERSION + 8;
+    pub(super) const SHORT_ITEM: usize = 8 + 8 + 8 + 2;
     pub(super) const DIGEST: usize = 16;
     pub(super) const SPAN: usize = 16;
     pub(super) const TOKEN: usize = 8;
 }
 
-/// Appends the bytes of a message to `out`.
+/// Appends the bytes that a message has in this version of the protocol to `out`.
 ///
 /// # Panics
 /// If a list is longer than [`MAX_SPANS`] or [`MAX_ITEMS`], or a span of tokens is empty: the peer
 /// would refuse it, and who makes messages promises to keep to the limits.
-pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
+pub fn encode_message(message: &Message, protocol: Protocol, out: &mut Vec<u8>) {
     match message {
         Message::Request { id, time_left, body } => {
             let nanos = u64::try_from(time_left.as_nanos()).unwrap_or(u64::MAX);
@@ -135,7 +157,7 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
         }
         Message::Response { id, body } => {
             put(&(response_kind(body), *id), out);
-            encode_response(body, out);
+            encode_response(body, protocol, out);
         }
     }
 }
@@ -145,14 +167,14 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
 /// # Errors
 /// [`DecodeError`] unless `bytes` are exactly what [`encode_message`] writes. What is allocated on
 /// the way is bounded by a small multiple of `bytes`, whatever they say.
-pub fn decode_message(bytes: &Bytes) -> Result<Message, DecodeError> {
+pub fn decode_message(bytes: &Bytes, protocol: Protocol) -> Result<Message, DecodeError> {
     let mut input = Input { whole: bytes, rest: bytes };
     let (kind, id) = input.take::<(u8, u64)>()?;
     let message = if kind & kind::ANSWER == 0 {
         let time_left = Duration::from_nanos(input.take()?);
         Message::Request { id, time_left, body: decode_request(kind, &mut input)? }
     } else {
-        Message::Response { id, body: decode_response(kind, &mut input)? }
+        Message::Response { id, body: decode_response(kind, protocol, &mut input)? }
     };
     match input.rest.len() {
         0 => Ok(message),
@@ -232,7 +254,7 @@ fn response_kind(body: &Response) -> u8 {
     }
 }
 
-fn encode_response(body: &Response, out: &mut Vec<u8>) {
+fn encode_response(body: &Response, protocol: Protocol, out: &mut Vec<u8>) {
     match body {
         Response::Pong { wall_ms } => put(wall_ms, out),
         Response::Put(outcome) => put_outcome(outcome, out),
@@ -250,10 +272,13 @@ fn encode_response(body: &Response, out: &mut Vec<u8>) {
         }),
         Response::Listed { items, complete } => {
             put(complete, out);
-            put_list(items, MAX_ITEMS, out, |(token, stamp), out| {
-                let version = VersionForm::of(&stamp.version);
-                put(&ItemForm { token: *token, version, content: stamp.content }, out);
-            });
+            match protocol {
+                Protocol::V2 => put_list(items, MAX_ITEMS, out, |(token, stamp), out| {
+                    let version = VersionForm::of(&stamp.version);
+                    put(&ItemForm { token: *token, version, content: stamp.content }, out);
+                }),
+                Protocol::V3 => put_short_items(items, out),
+            }
         }
         Response::Fetched(records) => put_records(records, out),
         Response::Version(held) => put(&held.as_ref().map(VersionForm::of), out),
@@ -261,7 +286,11 @@ fn encode_response(body: &Response, out: &mut Vec<u8>) {
     }
 }
 
-fn decode_response(kind: u8, input: &mut Input<'_>) -> Result<Response, DecodeError> {
+fn decode_response(
+    kind: u8,
+    protocol: Protocol,
+    input: &mut Input<'_>,
+) -> Result<Response, DecodeError> {
     Ok(match kind {
         kind::PONG => Response::Pong { wall_ms: input.take()? },
         kind::PUT_DONE => Response::Put(input.outcome()?),
@@ -277,10 +306,13 @@ fn decode_response(kind: u8, input: &mut Input<'_>) -> Result<Response, DecodeEr
         }
         kind::LISTED => {
             let complete = input.take()?;
-            let items = input.list("stamps", MAX_ITEMS, least::ITEM, |input| {
-                let ItemForm { token, version, content } = input.take()?;
-                Ok((token, Stamp { version: version.into_version()?, content }))
-            })?;
+            let items = match protocol {
+                Protocol::V2 => input.list("stamps", MAX_ITEMS, least::ITEM, |input| {
+                    let ItemForm { token, version, content } = input.take()?;
+                    Ok((token, Stamp { version: version.into_version()?, content }))
+                })?,
+                Protocol::V3 => input.short_items()?,
+            };
             Response::Listed { items, complete }
         }
         kind::FETCHED => Response::Fetched(input.records()?),
@@ -363,7 +395,12 @@ fn put(form: &impl Encode, out: &mut Vec<u8>) {
         .expect("writing into memory cannot fail");
 }
 
-fn put_list<T>(items: &[T], limit: usize, out: &mut Vec<u8>, each: impl Fn(&T, &mut Vec<u8>)) {
+fn put_list<T>(
+    items: &[T],
+    limit: usize,
+    out: &mut Vec<u8>,
+    mut each: impl FnMut(&T, &mut Vec<u8>),
+) {
     assert!(items.len() <= limit, "{} items in a list of at most {limit}", items.len());
     put(&(items.len() as u64), out);
     for item in items {
@@ -388,6 +425,20 @@ fn put_record(key: &Key, record: &Record, out: &mut Vec<u8>) {
 
 fn put_records(records: &[(Key, Record)], out: &mut Vec<u8>) {
     put_list(records, MAX_ITEMS, out, |(key, record), out| put_record(key, record, out));
+}
+
+fn put_short_items(items: &[(u64, Stamp)], out: &mut Vec<u8>) {
+    let mut writers = BTreeMap::new();
+    put_list(items, MAX_ITEMS, out, |(token, Stamp { version, content }), out| {
+        let Version { timestamp, writer } = version;
+        let next = u16::try_from(writers.len()).expect("there are fewer than items");
+        let number = *writers.entry(*writer).or_insert(next);
+        let (token, timestamp, content) = (*token, timestamp.bits(), *content);
+        put(&ShortItemForm { token, timestamp, content, writer: number }, out);
+        if number == next {
+            put(&WriterForm { incarnation: writer.incarnation, node: writer.node.as_ref() }, out);
+        }
+    });
 }
 
 fn put_outcome(outcome: &PutOutcome, out: &mut Vec<u8>) {
@@ -470,6 +521,29 @@ impl<'a> Input<'a> {
         }
         let value = value.map(|value| self.share(value));
         Ok(Some(Record { version: version.into_version()?, expires_ms, value }))
+    }
+
+    fn short_items(&mut self) -> Result<Vec<(u64, Stamp)>, DecodeError> {
+        let malformed = |text: String| Err(DecodeError::Malformed(text));
+        let mut known = BTreeSet::new();
+        let mut writers = Vec::new();
+        self.list("stamps", MAX_ITEMS, least::SHORT_ITEM, |input| {
+            let ShortItemForm { token, timestamp, content, writer: number } = input.take()?;
+            let number = usize::from(number);
+            if number == writers.len() {
+                let WriterForm { incarnation, node } = input.take()?;
+                let writer = Writer { node: node_id(node)?, incarnation };
+                if !known.insert(writer) {
+                    return malformed(format!("writer {number} is one of those before"));
+                }
+                writers.push(writer);
+            }
+            let Some(&writer) = writers.get(number) else {
+                return malformed(format!("writer {number} of {}", writers.len()));
+            };
+            let version = Version { timestamp: Timestamp::from_bits(timestamp), writer };
+            Ok((token, Stamp { version, content }))
+        })
     }
 
     fn outcome(&mut self) -> Result<PutOutcome, DecodeError> {

@@ -6,16 +6,18 @@ use hyper::{
     Request, Response, StatusCode,
     body::Incoming,
     client::conn::http1,
-    header::{CONNECTION, HOST, HeaderValue, UPGRADE},
+    header::{CONNECTION, HOST, HeaderMap, HeaderValue, UPGRADE},
 };
 use hyper_util::rt::TokioIo;
 use quorate_record::NodeId;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use crate::{
-    HandshakeError, Hello, Identity, NotLoopback, STREAM_PATH, Stream, StreamOptions,
+    HandshakeError, Hello, Identity, NotLoopback, STREAM_PATH, Stream, StreamOptions, Trust,
     accept::{HANDSHAKE_TIMEOUT, UPGRADE_PROTOCOL, asks_for_upgrade, stream_over},
-    check_loopback,
+    hello::{read_nonce, read_proof, write_proof},
+    proof::{End, Token, Transcript},
+    seal::Seals,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,6 +57,14 @@ pub enum DialError {
         /// What went wrong.
         source: hyper::Error,
     },
+    /// The connection broke off within the handshake.
+    #[error("{addr} broke off the handshake: {source}")]
+    Lost {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The peer refuses.
     #[error("{addr} refused with {status}: {detail}")]
     Refused {
@@ -85,15 +95,16 @@ pub async fn dial(
     addr: SocketAddr,
     to: NodeId,
     identity: &Identity,
+    trust: &Trust,
     options: StreamOptions,
 ) -> Result<Stream, DialError> {
-    check_loopback(addr)?;
+    trust.check_addr(addr)?;
     let timed_out = |step, after| move |_| DialError::TimedOut { addr, step, after };
     let socket = timeout(CONNECT_TIMEOUT, TcpStream::connect(addr))
         .await
         .map_err(timed_out("take the connection", CONNECT_TIMEOUT))?
         .map_err(|source| DialError::Connect { addr, source })?;
-    timeout(HANDSHAKE_TIMEOUT, shake_hands(socket, addr, to, identity, options))
+    timeout(HANDSHAKE_TIMEOUT, shake_hands(socket, addr, to, identity, trust, options))
         .await
         .map_err(timed_out("finish the handshake", HANDSHAKE_TIMEOUT))?
 }
@@ -103,12 +114,15 @@ async fn shake_hands(
     addr: SocketAddr,
     to: NodeId,
     identity: &Identity,
+    trust: &Trust,
     options: StreamOptions,
 ) -> Result<Stream, DialError> {
     let failed = |source| DialError::Http { addr, source };
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(failed)?;
     let exchange = async move {
-        let response = sender.send_request(request(addr, to, identity)).await.map_err(failed)?;
+        let hello = identity.hello(to);
+        let nonce = matches!(trust, Trust::Secrets(_)).then(Token::random);
+        let response = sender.send_request(request(addr, &hello, nonce)).await.map_err(failed)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(refused(addr, response).await);
         }
@@ -117,25 +131,60 @@ async fn shake_hands(
             let problem = "the peer switched to something else than quorate/1".into();
             return Err(disagreed(HandshakeError::BadHeader { name: "Upgrade", problem }));
         }
-        let peer = Hello::read_headers(response.headers())
-            .and_then(|answer| answer.check(identity, |node| node == to))
+        let answer = Hello::read_headers(response.headers()).map_err(disagreed)?;
+        let peer = answer.check(identity, |node| node == to).map_err(disagreed)?;
+        let proven = nonce
+            .map(|nonce| check_proof(response.headers(), trust, &hello, nonce, &answer))
+            .transpose()
             .map_err(disagreed)?;
-        let upgraded = hyper::upgrade::on(response).await.map_err(failed)?;
-        Ok(stream_over(upgraded, peer, options))
+        let mut upgraded = TokioIo::new(hyper::upgrade::on(response).await.map_err(failed)?);
+        let seals = match proven {
+            None => None,
+            Some((proof, seals)) => {
+                let lost = |source| DialError::Lost { addr, source };
+                upgraded.write_all(&proof.0).await.map_err(lost)?;
+                upgraded.flush().await.map_err(lost)?;
+                Some(seals)
+            }
+        };
+        Ok(stream_over(upgraded.into_inner(), peer, seals, options))
     };
     // The connection only moves the exchange along; what goes wrong on it the exchange reports.
     let (_, stream) = tokio::join!(connection.with_upgrades(), exchange);
     stream
 }
 
-fn request(addr: SocketAddr, to: NodeId, identity: &Identity) -> Request<Empty<Bytes>> {
+/// Whether the peer that answered knows one of the secrets; what proves the same to it, and the
+/// keys that come with that.
+fn check_proof(
+    headers: &HeaderMap,
+    trust: &Trust,
+    hello: &Hello,
+    nonce: Token,
+    answer: &Hello,
+) -> Result<(Token, Seals), HandshakeError> {
+    let (is, of) = (answer.node, hello.node);
+    let Trust::Secrets(secrets) = trust else { unreachable!("only with secrets a nonce is sent") };
+    let (Some(peer_nonce), Some(proof)) = (read_nonce(headers)?, read_proof(headers)?) else {
+        return Err(HandshakeError::NoProof { is, of });
+    };
+    let transcript = Transcript::new(hello, nonce, answer, peer_nonce);
+    let known = secrets.iter().find(|known| known.is_proof(End::Acceptor, &transcript, &proof));
+    let secret = known.ok_or(HandshakeError::WrongProof { is, of })?;
+    Ok((secret.prove(End::Dialer, &transcript), secret.seals(End::Dialer, &transcript)))
+}
+
+fn request(addr: SocketAddr, hello: &Hello, nonce: Option<Token>) -> Request<Empty<Bytes>> {
     let mut request = Request::post(STREAM_PATH)
         .header(HOST, addr.to_string())
         .header(CONNECTION, HeaderValue::from_static("upgrade"))
         .header(UPGRADE, UPGRADE_PROTOCOL)
         .body(Empty::new())
         .expect("the parts are well-formed");
-    identity.hello(to).write_headers(request.headers_mut());
+    hello.write_headers(request.headers_mut());
+    if let Some(nonce) = nonce {
+        write_proof(request.headers_mut(), nonce, None);
+    }
     request
 }
 

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use quorate_node::Message;
 use quorate_record::MAX_ENCODED_BYTES;
 
-use crate::encode_message;
+use crate::{Protocol, encode_message};
 
 /// Most bytes the body of a frame has: the longest record, and room for what goes with it.
 pub const MAX_FRAME_BYTES: usize = 8 * 1024 * 1024 + 64 * 1024;
@@ -12,6 +12,9 @@ const _: () = assert!(MAX_ENCODED_BYTES + 1024 < MAX_FRAME_BYTES);
 
 /// Bytes before a frame's body: its length, then its CRC-32, both `u32` little-endian.
 pub const FRAME_HEADER_BYTES: usize = 8;
+
+/// Bytes of the length alone, with which every frame begins.
+pub(crate) const LENGTH_BYTES: usize = 4;
 
 /// Why a stream cannot be read any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +33,9 @@ pub enum FrameError {
         /// The CRC-32 in the header.
         stated: u32,
     },
+    /// The frame is not what the peer sent next. On a connection to a peer that proved who it is.
+    #[error("a frame's seal is wrong: it was changed, repeated, moved or left out on its way")]
+    BadSeal,
 }
 
 /// Appends a message in its frame to `out`.
@@ -39,11 +45,26 @@ pub enum FrameError {
 ///
 /// # Panics
 /// As [`encode_message`] does.
-pub fn encode_frame(message: &Message, out: &mut Vec<u8>) -> Result<(), usize> {
+pub fn encode_frame(message: &Message, protocol: Protocol, out: &mut Vec<u8>) -> Result<(), usize> {
     let header_at = out.len();
-    out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+    let body_at = header_at + FRAME_HEADER_BYTES;
+    append_body(message, protocol, FRAME_HEADER_BYTES, out)?;
+    let crc = crc32fast::hash(&out[body_at..]);
+    out[header_at + LENGTH_BYTES..body_at].copy_from_slice(&crc.to_le_bytes());
+    Ok(())
+}
+
+/// Appends a header, of which only the length is filled in, and the message.
+pub(crate) fn append_body(
+    message: &Message,
+    protocol: Protocol,
+    header_bytes: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), usize> {
+    let header_at = out.len();
+    out.resize(header_at + header_bytes, 0);
     let body_at = out.len();
-    encode_message(message, out);
+    encode_message(message, protocol, out);
     let body_bytes = out.len() - body_at;
     let len = match u32::try_from(body_bytes) {
         Ok(len) if body_bytes <= MAX_FRAME_BYTES => len,
@@ -52,9 +73,7 @@ pub fn encode_frame(message: &Message, out: &mut Vec<u8>) -> Result<(), usize> {
             return Err(body_bytes);
         }
     };
-    let crc = crc32fast::hash(&out[body_at..]);
-    out[header_at..header_at + 4].copy_from_slice(&len.to_le_bytes());
-    out[header_at + 4..body_at].copy_from_slice(&crc.to_le_bytes());
+    out[header_at..header_at + LENGTH_BYTES].copy_from_slice(&len.to_le_bytes());
     Ok(())
 }
 
@@ -78,16 +97,18 @@ pub fn next_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
 }
 
 /// How many bytes to ask for next, of which there are at most `chunk` unless the frame that
-/// `buffer` begins with is known to need more.
+/// `buffer` begins with is known to need more; `frame_bytes` is how long that one is.
 ///
 /// It never asks for more than has already come: a length that a peer merely states costs nothing.
 /// After [`next_frame`] gave `None`, the buffer so holds at most one frame and `chunk` bytes.
-pub(crate) fn wanted_bytes(buffer: &BytesMut, chunk: usize) -> usize {
-    let missing = match Header::read(buffer) {
-        Ok(Some(header)) => (FRAME_HEADER_BYTES + header.body_bytes).saturating_sub(buffer.len()),
-        _ => 0,
-    };
+pub(crate) fn wanted_bytes(buffer: &BytesMut, chunk: usize, frame_bytes: Option<usize>) -> usize {
+    let missing = frame_bytes.unwrap_or(0).saturating_sub(buffer.len());
     missing.min(buffer.len()).max(chunk)
+}
+
+/// The length of the whole frame that `buffer` begins with, as far as it can be known.
+pub(crate) fn frame_bytes(buffer: &[u8]) -> Result<Option<usize>, FrameError> {
+    Ok(Header::read(buffer)?.map(|header| FRAME_HEADER_BYTES + header.body_bytes))
 }
 
 struct Header {
@@ -129,14 +150,16 @@ mod tests {
 
     fn stream(messages: &[Message]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        messages.iter().for_each(|message| encode_frame(message, &mut bytes).unwrap());
+        messages
+            .iter()
+            .for_each(|message| encode_frame(message, Protocol::NEWEST, &mut bytes).unwrap());
         bytes
     }
 
     fn drain(buffer: &mut BytesMut) -> Result<Vec<Message>, FrameError> {
         let mut messages = Vec::new();
         while let Some(body) = next_frame(buffer)? {
-            messages.push(decode_message(&body).unwrap());
+            messages.push(decode_message(&body, Protocol::NEWEST).unwrap());
         }
         Ok(messages)
     }
@@ -146,7 +169,7 @@ mod tests {
         let (time_left, body) = (Duration::from_secs(1), Request::Ping { wall_ms: 2 });
         let ping = Message::Request { id: 1, time_left, body };
         let mut bytes = Vec::new();
-        encode_frame(&ping, &mut bytes).unwrap();
+        encode_frame(&ping, Protocol::V2, &mut bytes).unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let body = concat!("01", "0100000000000000", "00ca9a3b00000000", "0200000000000000");
         assert_eq!(hex, format!("19000000{CRC}{body}"));
@@ -197,15 +220,17 @@ mod tests {
     #[test]
     fn no_more_is_asked_for_than_has_come() {
         const CHUNK: usize = 64;
+        let wanted =
+            |buffer: &BytesMut| wanted_bytes(buffer, CHUNK, frame_bytes(buffer).ok().flatten());
         let len = u32::try_from(MAX_FRAME_BYTES).unwrap();
         let mut buffer = BytesMut::from(&len.to_le_bytes()[..]);
-        assert_eq!(wanted_bytes(&buffer, CHUNK), CHUNK);
+        assert_eq!(wanted(&buffer), CHUNK);
         buffer.extend_from_slice(&[0; 4]);
-        assert_eq!(wanted_bytes(&buffer, CHUNK), CHUNK);
+        assert_eq!(wanted(&buffer), CHUNK);
         buffer.extend_from_slice(&[0; 1000]);
-        assert_eq!(wanted_bytes(&buffer, CHUNK), 1008);
+        assert_eq!(wanted(&buffer), 1008);
         buffer.extend_from_slice(&vec![0; MAX_FRAME_BYTES - 1010]);
-        assert_eq!(wanted_bytes(&buffer, CHUNK), CHUNK);
+        assert_eq!(wanted(&buffer), CHUNK);
     }
 
     #[test]
@@ -216,7 +241,7 @@ mod tests {
         let records = vec![(Key::new("k").unwrap(), record); 2];
         let message = Message::Response { id: 1, body: Response::Fetched(records) };
         let mut out = vec![1, 2, 3];
-        assert!(encode_frame(&message, &mut out).unwrap_err() > MAX_FRAME_BYTES);
+        assert!(encode_frame(&message, Protocol::NEWEST, &mut out).unwrap_err() > MAX_FRAME_BYTES);
         assert_eq!(out, [1, 2, 3]);
     }
 }

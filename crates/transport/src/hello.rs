@@ -5,17 +5,15 @@ use std::{fmt, ops::RangeInclusive, str::FromStr};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use quorate_record::NodeId;
 
-/// The version of the messages that this crate speaks.
-pub const PROTOCOL_VERSION: u16 = 2;
-
-/// The versions of the messages that this crate understands.
-pub const SUPPORTED_PROTOCOLS: RangeInclusive<u16> = PROTOCOL_VERSION..=PROTOCOL_VERSION;
+use crate::{Protocol, proof::Token};
 
 const NODE: HeaderName = HeaderName::from_static("quorate-node");
 const TO: HeaderName = HeaderName::from_static("quorate-to");
 const INCARNATION: HeaderName = HeaderName::from_static("quorate-incarnation");
 const CLUSTER: HeaderName = HeaderName::from_static("quorate-cluster");
 const PROTOCOL: HeaderName = HeaderName::from_static("quorate-protocol");
+const NONCE: HeaderName = HeaderName::from_static("quorate-nonce");
+const PROOF: HeaderName = HeaderName::from_static("quorate-proof");
 
 /// Who a node is, in one run of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +24,9 @@ pub struct Identity {
     pub incarnation: u64,
     /// A hash of the cluster's layout: nodes that place keys differently must not talk.
     pub fingerprint: u64,
+    /// The newest version of the messages that it offers; it offers all older ones that this
+    /// program speaks, too.
+    pub newest: Protocol,
 }
 
 /// What a node says of itself to a peer, on either side of a new connection.
@@ -51,7 +52,7 @@ pub struct Accepted {
     /// Which of its lives this is.
     pub incarnation: u64,
     /// The version of the messages that both understand.
-    pub protocol: u16,
+    pub protocol: Protocol,
 }
 
 /// Why two nodes must not talk. The text is for both of their logs.
@@ -111,14 +112,49 @@ pub enum HandshakeError {
         /// What the listener understands.
         ours: RangeInclusive<u16>,
     },
+    /// The speaker offers no proof that it belongs to the cluster.
+    #[error(
+        "node {is} does not prove that it knows the cluster secret; give it the one of node {of}"
+    )]
+    NoProof {
+        /// Who speaks.
+        is: NodeId,
+        /// Who listens.
+        of: NodeId,
+    },
+    /// The speaker has a cluster secret, and the listener has none.
+    #[error(
+        "node {is} wants a proof of the cluster secret, and node {of} has none; give it that one"
+    )]
+    NoSecret {
+        /// Who speaks.
+        is: NodeId,
+        /// Who listens.
+        of: NodeId,
+    },
+    /// The speaker's proof is wrong. Which of the reasons it is cannot be told from outside.
+    #[error(
+        "node {is} proves none of the cluster secrets of node {of}: it has another one, or what the \
+         two say is changed on its way"
+    )]
+    WrongProof {
+        /// Who speaks.
+        is: NodeId,
+        /// Who listens.
+        of: NodeId,
+    },
 }
 
 impl Identity {
+    fn protocols(&self) -> RangeInclusive<u16> {
+        Protocol::OLDEST.number()..=self.newest.number()
+    }
+
     /// What to say to the node `to`.
     #[must_use]
     pub fn hello(&self, to: NodeId) -> Hello {
-        let Self { node, incarnation, fingerprint } = *self;
-        Hello { node, to, incarnation, fingerprint, protocols: SUPPORTED_PROTOCOLS }
+        let Self { node, incarnation, fingerprint, .. } = *self;
+        Hello { node, to, incarnation, fingerprint, protocols: self.protocols() }
     }
 }
 
@@ -144,18 +180,21 @@ impl Hello {
         if theirs != ours {
             return Err(HandshakeError::OtherCluster { is, theirs, of, ours });
         }
-        let (theirs, ours) = (&self.protocols, SUPPORTED_PROTOCOLS);
-        let protocol = *theirs.end().min(ours.end());
-        if !theirs.contains(&protocol) || !ours.contains(&protocol) {
+        let (theirs, ours) = (&self.protocols, me.protocols());
+        let newest = *theirs.end().min(ours.end());
+        let common = Protocol::from_number(newest)
+            .filter(|_| theirs.contains(&newest) && ours.contains(&newest));
+        let Some(protocol) = common else {
             return Err(HandshakeError::NoCommonProtocol { is, theirs: theirs.clone(), of, ours });
-        }
+        };
         Ok(Accepted { node: is, incarnation: self.incarnation, protocol })
     }
 
     /// The answer of the node `me` to the speaker once both agree.
     #[must_use]
     pub(crate) fn answer(accepted: Accepted, me: &Identity) -> Self {
-        Self { protocols: accepted.protocol..=accepted.protocol, ..me.hello(accepted.node) }
+        let protocol = accepted.protocol.number();
+        Self { protocols: protocol..=protocol, ..me.hello(accepted.node) }
     }
 
     /// Adds the headers that carry this.
@@ -186,6 +225,25 @@ impl Hello {
             protocols: read::<Protocols>(headers, "Quorate-Protocol")?.0,
         })
     }
+}
+
+/// Adds a nonce, and a proof if there is one yet.
+pub(crate) fn write_proof(headers: &mut HeaderMap, nonce: Token, proof: Option<Token>) {
+    for (name, token) in [(NONCE, Some(nonce)), (PROOF, proof)] {
+        let Some(token) = token else { continue };
+        let value = HeaderValue::try_from(token.to_string()).expect("hex digits are plain ASCII");
+        headers.insert(name, value);
+    }
+}
+
+/// The nonce of the speaker, if it has one: it wants proofs.
+pub(crate) fn read_nonce(headers: &HeaderMap) -> Result<Option<Token>, HandshakeError> {
+    headers.contains_key(NONCE).then(|| read(headers, "Quorate-Nonce")).transpose()
+}
+
+/// The proof of the speaker, if it has one.
+pub(crate) fn read_proof(headers: &HeaderMap) -> Result<Option<Token>, HandshakeError> {
+    headers.contains_key(PROOF).then(|| read(headers, "Quorate-Proof")).transpose()
 }
 
 fn read<T: FromStr<Err: fmt::Display>>(
@@ -233,7 +291,8 @@ mod tests {
     }
 
     fn identity(node: &str) -> Identity {
-        Identity { node: id(node), incarnation: 0x5f0c_21aa, fingerprint: 7 }
+        let newest = Protocol::NEWEST;
+        Identity { node: id(node), incarnation: 0x5f0c_21aa, fingerprint: 7, newest }
     }
 
     fn check(hello: &Hello) -> Result<Accepted, HandshakeError> {
@@ -242,11 +301,11 @@ mod tests {
 
     #[test]
     fn nodes_that_agree_learn_of_each_other() {
-        let agreed = Accepted { node: id("n1"), incarnation: 0x5f0c_21aa, protocol: 2 };
+        let agreed = Accepted { node: id("n1"), incarnation: 0x5f0c_21aa, protocol: Protocol::V3 };
         assert_eq!(check(&identity("n1").hello(id("n2"))), Ok(agreed));
         let answer = Hello::answer(agreed, &identity("n2"));
         let agreed = answer.check(&identity("n1"), |node| node == id("n2")).unwrap();
-        assert_eq!((agreed.node, agreed.protocol), (id("n2"), 2));
+        assert_eq!((agreed.node, agreed.protocol), (id("n2"), Protocol::V3));
     }
 
     #[test]
@@ -260,8 +319,8 @@ mod tests {
                 "n1 has cluster fingerprint 0000000000000008, node n2 has 0000000000000007",
             ),
             (
-                Hello { protocols: 3..=4, ..hello.clone() },
-                "n1 speaks protocols 3 to 4, node n2 speaks 2 to 2",
+                Hello { protocols: 4..=5, ..hello.clone() },
+                "n1 speaks protocols 4 to 5, node n2 speaks 2 to 3",
             ),
             (Hello { protocols: 1..=1, ..hello }, "n1 speaks protocols 1 to 1"),
         ] {
@@ -272,8 +331,16 @@ mod tests {
 
     #[test]
     fn the_newest_common_protocol_is_chosen() {
-        let hello = Hello { protocols: 0..=9, ..identity("n1").hello(id("n2")) };
-        assert_eq!(check(&hello).unwrap().protocol, PROTOCOL_VERSION);
+        for (theirs, chosen) in
+            [(0..=9, Protocol::V3), (2..=2, Protocol::V2), (3..=4, Protocol::V3)]
+        {
+            let hello = Hello { protocols: theirs, ..identity("n1").hello(id("n2")) };
+            assert_eq!(check(&hello).unwrap().protocol, chosen);
+            let older = Identity { newest: Protocol::V2, ..identity("n2") };
+            let agreed = hello.check(&older, |_| true).ok().map(|agreed| agreed.protocol);
+            let both = hello.protocols.contains(&2).then_some(Protocol::V2);
+            assert_eq!(agreed, both, "a node that is limited to version 2");
+        }
     }
 
     #[test]

@@ -7,24 +7,31 @@
 //! [frames](next_frame), one message each, in both directions at once: nothing waits for an answer
 //! before the next question, and what gathers while the socket is busy goes out in one write.
 //!
+//! With [`Secrets`], peers prove to each other that they belong to the same cluster before anything
+//! else, and every frame carries a keyed check and its number: nobody on the way can speak for a
+//! node, change what it says, or say it again. It is not encrypted.
+//!
+//! The bytes of a message depend on the [`Protocol`] that the handshake chose, the newest that both
+//! ends speak.
+//!
 //! An [`Outbox`] is bounded in bytes and never makes its sender wait. What does not fit fails at
 //! once, and so does everything for a peer that is not there: the caller knows best what to do.
 //!
 //! ```
 //! use bytes::BytesMut;
 //! use quorate_node::{Message, Response};
-//! use quorate_transport::{decode_message, encode_frame, next_frame};
+//! use quorate_transport::{Protocol, decode_message, encode_frame, next_frame};
 //!
 //! let pong = Message::Response { id: 7, body: Response::Pong { wall_ms: 1_700_000_000_000 } };
 //! let mut sent = Vec::new();
-//! encode_frame(&pong, &mut sent).expect("it is short");
+//! encode_frame(&pong, Protocol::NEWEST, &mut sent).expect("it is short");
 //!
 //! let (early, late) = sent.split_at(11);
 //! let mut received = BytesMut::from(early);
 //! assert_eq!(next_frame(&mut received)?, None); // more must come
 //! received.extend_from_slice(late);
 //! let body = next_frame(&mut received)?.expect("all of it has come");
-//! assert_eq!(decode_message(&body)?, pong);
+//! assert_eq!(decode_message(&body, Protocol::NEWEST)?, pong);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -48,14 +55,21 @@ mod hello;
 mod link;
 mod loopback;
 mod outbox;
+mod pending;
+mod proof;
+mod protocol;
+mod seal;
 mod stream;
+mod trust;
 
 pub use accept::{AcceptError, Accepting, Acceptor, STREAM_PATH};
 pub use codec::{DecodeError, decode_message, encode_message};
 pub use dial::{DialError, dial};
 pub use frame::{FRAME_HEADER_BYTES, FrameError, MAX_FRAME_BYTES, encode_frame, next_frame};
-pub use hello::{Accepted, HandshakeError, Hello, Identity, PROTOCOL_VERSION, SUPPORTED_PROTOCOLS};
+pub use hello::{Accepted, HandshakeError, Hello, Identity};
 pub use link::{Link, LinkHandler, LinkOptions, PeerLinks};
 pub use loopback::{NotLoopback, check_loopback};
 pub use outbox::{Outbox, SendError};
+pub use protocol::Protocol;
 pub use stream::{Stream, StreamEnd, StreamOptions};
+pub use trust::{Secrets, Trust};

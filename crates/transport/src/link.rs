@@ -11,8 +11,8 @@ use quorate_record::NodeId;
 use tokio::task::JoinHandle;
 
 use crate::{
-    DialError, Identity, Outbox, SendError, Stream, StreamEnd, StreamOptions, backoff::Backoff,
-    dial,
+    DialError, Identity, Outbox, SendError, Stream, StreamEnd, StreamOptions, Trust,
+    backoff::Backoff, dial,
 };
 
 /// How a [`Link`] connects.
@@ -78,11 +78,13 @@ impl Link {
         peer: NodeId,
         addr: SocketAddr,
         identity: Identity,
+        trust: Trust,
         handler: Arc<dyn LinkHandler>,
         options: LinkOptions,
     ) -> Self {
         let shared = Arc::new(Shared::default());
-        let keeper = Keeper { peer, addr, identity, handler, options, shared: shared.clone() };
+        let keeper =
+            Keeper { peer, addr, identity, trust, handler, options, shared: shared.clone() };
         Self { peer, shared, task: tokio::spawn(keeper.keep()) }
     }
 
@@ -149,11 +151,14 @@ impl PeerLinks {
     pub fn start(
         peers: impl IntoIterator<Item = (NodeId, SocketAddr)>,
         identity: Identity,
+        trust: &Trust,
         handler: &Arc<dyn LinkHandler>,
         options: LinkOptions,
     ) -> Self {
-        let link =
-            |(peer, addr)| (peer, Link::start(peer, addr, identity, Arc::clone(handler), options));
+        let link = |(peer, addr)| {
+            let (trust, handler) = (trust.clone(), Arc::clone(handler));
+            (peer, Link::start(peer, addr, identity, trust, handler, options))
+        };
         Self(peers.into_iter().map(link).collect())
     }
 
@@ -191,6 +196,7 @@ struct Keeper {
     peer: NodeId,
     addr: SocketAddr,
     identity: Identity,
+    trust: Trust,
     handler: Arc<dyn LinkHandler>,
     options: LinkOptions,
     shared: Arc<Shared>,
@@ -200,7 +206,8 @@ impl Keeper {
     async fn keep(self) {
         let mut backoff = Backoff::new(self.options.first_wait, self.options.longest_wait);
         loop {
-            match dial(self.addr, self.peer, &self.identity, self.options.stream).await {
+            match dial(self.addr, self.peer, &self.identity, &self.trust, self.options.stream).await
+            {
                 Ok(stream) => {
                     if self.serve(stream).await {
                         backoff.reset();

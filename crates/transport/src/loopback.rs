@@ -3,8 +3,9 @@ use std::net::SocketAddr;
 /// An address that is not on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{addr} is not a loopback address: peers do not prove who they are yet, so anyone who can \
-     reach the port could read and write everything; use 127.0.0.1 or [::1]"
+    "{addr} is not a loopback address, and without a cluster secret peers do not prove who they are, \
+     so anyone who can reach the port could read and write everything; set a secret, or use \
+     127.0.0.1 or [::1]"
 )]
 pub struct NotLoopback {
     /// The address.
@@ -30,7 +31,7 @@ mod tests {
         }
         for bad in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
             let refused = check_loopback(bad.parse().unwrap()).unwrap_err().to_string();
-            assert!(refused.contains("use 127.0.0.1"), "{refused}");
+            assert!(refused.contains("set a secret"), "{refused}");
         }
     }
 }

@@ -8,7 +8,7 @@ use quorate_node::{Message, Request, Response};
 use quorate_record::{Key, Record};
 use tokio::sync::Notify;
 
-use crate::encode_frame;
+use crate::{Protocol, encode_frame, seal::encode_unsealed};
 
 /// A spent buffer larger than this is given back to the system, so that one burst of large values
 /// does not occupy its memory for ever.
@@ -54,6 +54,9 @@ pub enum SendError {
 #[derive(Debug)]
 struct Shared {
     limit_bytes: usize,
+    protocol: Protocol,
+    /// Whether the writer seals the frames; if not, they get their CRC here.
+    sealed: bool,
     state: Mutex<State>,
     wake: Notify,
 }
@@ -71,9 +74,9 @@ struct State {
 impl Outbox {
     /// An empty queue in which at most `limit_bytes` may wait, or a single larger message.
     #[must_use]
-    pub(crate) fn new(limit_bytes: usize) -> Self {
+    pub(crate) fn new(limit_bytes: usize, protocol: Protocol, sealed: bool) -> Self {
         let (state, wake) = (Mutex::default(), Notify::new());
-        Self(Arc::new(Shared { limit_bytes, state, wake }))
+        Self(Arc::new(Shared { limit_bytes, protocol, sealed, state, wake }))
     }
 
     /// Queues a message. Small ones may go a little beyond the limit.
@@ -97,7 +100,8 @@ impl Outbox {
             return full;
         }
         let end = state.waiting.len();
-        if let Err(len_bytes) = encode_frame(message, &mut state.waiting) {
+        let encode = if self.0.sealed { encode_unsealed } else { encode_frame };
+        if let Err(len_bytes) = encode(message, self.0.protocol, &mut state.waiting) {
             return Err(SendError::TooLarge { len_bytes });
         }
         // Its length is known only now. A message above the limit may still have the queue alone.
@@ -232,7 +236,7 @@ mod tests {
         let mut ids = Vec::new();
         while let Some(body) = next_frame(&mut buffer).unwrap() {
             let (Message::Request { id, .. } | Message::Response { id, .. }) =
-                decode_message(&body).unwrap();
+                decode_message(&body, Protocol::NEWEST).unwrap();
             ids.push(id);
         }
         ids
@@ -240,7 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_that_gathered_goes_out_at_once_and_in_order() {
-        let outbox = Outbox::new(1000);
+        let outbox = Outbox::new(1000, Protocol::NEWEST, false);
         (1..=3).for_each(|id| outbox.try_send(&pong(id)).unwrap());
         assert_eq!(outbox.queued_bytes(), 3 * PONG_BYTES);
         assert_eq!(taken(&outbox).await, [1, 2, 3]);
@@ -249,7 +253,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_being_written_counts_as_queued() {
-        let outbox = Outbox::new(2 * PONG_BYTES);
+        let outbox = Outbox::new(2 * PONG_BYTES, Protocol::NEWEST, false);
         outbox.try_send(&pong(1)).unwrap();
         let batch = outbox.take().await.unwrap();
         outbox.try_send(&pong(2)).unwrap();
@@ -265,7 +269,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_above_the_limit_needs_the_queue_for_itself() {
-        let outbox = Outbox::new(100);
+        let outbox = Outbox::new(100, Protocol::NEWEST, false);
         outbox.try_send(&pong(1)).unwrap();
         let full = Err(SendError::Full { queued_bytes: PONG_BYTES });
         assert_eq!(outbox.try_send(&large(1000)), full);
@@ -276,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sleeping_writer_is_woken() {
-        let outbox = Outbox::new(1000);
+        let outbox = Outbox::new(1000, Protocol::NEWEST, false);
         let writer = tokio::spawn({
             let outbox = outbox.clone();
             async move { (taken(&outbox).await, outbox.take().await) }
@@ -291,14 +295,14 @@ mod tests {
 
     #[tokio::test]
     async fn closing_lets_out_what_waits_and_abandoning_does_not() {
-        let outbox = Outbox::new(1000);
+        let outbox = Outbox::new(1000, Protocol::NEWEST, false);
         outbox.try_send(&pong(1)).unwrap();
         outbox.close();
         assert_eq!(outbox.try_send(&pong(2)), Err(SendError::Closed));
         assert_eq!(taken(&outbox).await, [1]);
         assert_eq!(outbox.take().await, None);
 
-        let outbox = Outbox::new(1000);
+        let outbox = Outbox::new(1000, Protocol::NEWEST, false);
         outbox.try_send(&pong(1)).unwrap();
         outbox.abandon();
         assert_eq!(outbox.try_send(&pong(2)), Err(SendError::Closed));
@@ -307,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_small_message_gets_through_where_a_large_one_does_not() {
-        let outbox = Outbox::new(40 * 1024);
+        let outbox = Outbox::new(40 * 1024, Protocol::NEWEST, false);
         let found = |id| {
             let writer = Writer { node: NodeId::new("n1").unwrap(), incarnation: 1 };
             let version = Version { timestamp: Timestamp::from_bits(1), writer };

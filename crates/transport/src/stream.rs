@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use quorate_node::Message;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
@@ -14,8 +14,9 @@ use tokio::{
 };
 
 use crate::{
-    Accepted, DecodeError, FrameError, Outbox, decode_message,
-    frame::{next_frame, wanted_bytes},
+    Accepted, DecodeError, FrameError, Outbox, Protocol, decode_message,
+    frame::{frame_bytes, next_frame, wanted_bytes},
+    seal::{Opener, Sealer, Seals, sealed_bytes},
 };
 
 /// How many bytes are read at once, and how many may be read past the end of a frame.
@@ -50,6 +51,7 @@ pub struct Stream {
     outbox: Outbox,
     io: Box<dyn Io>,
     received: BytesMut,
+    seals: Option<Seals>,
     options: StreamOptions,
 }
 
@@ -65,6 +67,10 @@ pub enum StreamEnd {
     /// The connection ended in the middle of a message.
     #[error("cut off within a message")]
     CutOff,
+    /// The connection ended between two messages, but not by the will of a peer that proved who it
+    /// is: it would have said so.
+    #[error("ended without the peer's farewell: it was killed, or somebody cut the connection")]
+    NoFarewell,
     /// What came is not made of frames.
     #[error("the peer sent garbage: {0}")]
     BadFrame(#[from] FrameError),
@@ -103,8 +109,19 @@ impl Stream {
         peer: Accepted,
         options: StreamOptions,
     ) -> Self {
-        let outbox = Outbox::new(options.queue_bytes);
-        Self { peer, outbox, io: Box::new(io), received: received.into(), options }
+        Self::with_seals(io, received, peer, None, options)
+    }
+
+    /// Such a stream, on which every frame is sealed if there are `seals`.
+    pub(crate) fn with_seals(
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        received: Bytes,
+        peer: Accepted,
+        seals: Option<Seals>,
+        options: StreamOptions,
+    ) -> Self {
+        let outbox = Outbox::new(options.queue_bytes, peer.protocol, seals.is_some());
+        Self { peer, outbox, io: Box::new(io), received: received.into(), seals, options }
     }
 
     /// Who is at the other end.
@@ -125,11 +142,16 @@ impl Stream {
     ///
     /// To end it, close the outbox, or drop the future. The outbox takes nothing any more then.
     pub async fn run(self, on_messages: impl FnMut(Vec<Message>)) -> StreamEnd {
-        let Self { outbox, io, received, options, .. } = self;
+        let Self { outbox, io, received, options, seals, peer } = self;
+        let (sealer, opener) = match seals {
+            Some(Seals { sealer, opener }) => (Some(sealer), Some(opener)),
+            None => (None, None),
+        };
+        let frames = Frames { protocol: peer.protocol, opener };
         let abandoned = AbandonOnDrop(outbox);
         let (reader, writer) = tokio::io::split(io);
-        let reading = pin!(read(reader, received, options.silence, on_messages));
-        let writing = pin!(write(writer, &abandoned.0, options.stall));
+        let reading = pin!(read(reader, received, frames, options.silence, on_messages));
+        let writing = pin!(write(writer, &abandoned.0, sealer, options.stall));
         let ended = tokio::select! {
             ended = reading => ended,
             ended = writing => ended,
@@ -150,24 +172,31 @@ impl Drop for AbandonOnDrop {
 async fn read(
     mut io: ReadHalf<Box<dyn Io>>,
     mut buffer: BytesMut,
+    mut frames: Frames,
     silence: Option<Duration>,
     mut on_messages: impl FnMut(Vec<Message>),
 ) -> Result<(), StreamEnd> {
     let mut silence = silence.map(Silence::new);
     loop {
         let mut messages = Vec::new();
-        let good = take_messages(&mut buffer, &mut messages);
+        let good = frames.take_messages(&mut buffer, &mut messages);
         if !messages.is_empty() {
             on_messages(messages);
         }
         good?;
-        let wanted = wanted_bytes(&buffer, READ_BYTES);
+        if frames.opener.as_ref().is_some_and(|opener| opener.ended) {
+            return Err(StreamEnd::ClosedByPeer);
+        }
+        let wanted = wanted_bytes(&buffer, READ_BYTES, frames.next_bytes(&buffer)?);
         buffer.reserve(wanted);
         let mut space = (&mut buffer).limit(wanted);
         let got = unless_silent(&mut silence, pin!(io.read_buf(&mut space))).await?;
         if got == 0 {
-            let within = !buffer.is_empty();
-            return Err(if within { StreamEnd::CutOff } else { StreamEnd::ClosedByPeer });
+            return Err(match frames.opener {
+                _ if !buffer.is_empty() => StreamEnd::CutOff,
+                Some(_) => StreamEnd::NoFarewell,
+                None => StreamEnd::ClosedByPeer,
+            });
         }
     }
 }
@@ -227,32 +256,60 @@ async fn unless_stalled<T>(
     .await
 }
 
-/// On an error, `messages` are those before it.
-fn take_messages(buffer: &mut BytesMut, messages: &mut Vec<Message>) -> Result<(), StreamEnd> {
-    while let Some(body) = next_frame(buffer)? {
-        messages.push(decode_message(&body)?);
+/// How what comes is cut into messages.
+struct Frames {
+    protocol: Protocol,
+    opener: Option<Opener>,
+}
+
+impl Frames {
+    /// On an error, `messages` are those before it.
+    fn take_messages(
+        &mut self,
+        buffer: &mut BytesMut,
+        messages: &mut Vec<Message>,
+    ) -> Result<(), StreamEnd> {
+        while let Some(body) = match &mut self.opener {
+            Some(opener) => opener.next_frame(buffer)?,
+            None => next_frame(buffer)?,
+        } {
+            messages.push(decode_message(&body, self.protocol)?);
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// The length of the frame that `buffer` begins with, if it can be known.
+    fn next_bytes(&self, buffer: &BytesMut) -> Result<Option<usize>, FrameError> {
+        if self.opener.is_some() { sealed_bytes(buffer) } else { frame_bytes(buffer) }
+    }
 }
 
 async fn write(
     mut io: WriteHalf<Box<dyn Io>>,
     outbox: &Outbox,
+    mut sealer: Option<Sealer>,
     stall: Duration,
 ) -> Result<(), StreamEnd> {
-    while let Some(batch) = outbox.take().await {
-        let mut rest = batch.as_slice();
-        while rest.has_remaining() {
-            let written = unless_stalled(stall, io.write(rest)).await?;
-            if written == 0 {
+    while let Some(mut batch) = outbox.take().await {
+        let (mut written, mut ready) = (0, 0);
+        while written < batch.len() {
+            if written == ready {
+                let rest = &mut batch[ready..];
+                ready += sealer.as_mut().map_or(rest.len(), |sealer| sealer.seal(rest));
+            }
+            let len = unless_stalled(stall, io.write(&batch[written..ready])).await?;
+            if len == 0 {
                 return Err(StreamEnd::Io(io::ErrorKind::WriteZero.into()));
             }
-            rest.advance(written);
-            outbox.progressed(written);
+            written += len;
+            outbox.progressed(len);
         }
         // A socket holds nothing back, but what wraps one may.
         unless_stalled(stall, io.flush()).await?;
         outbox.written(batch);
+    }
+    if let Some(mut sealer) = sealer {
+        unless_stalled(stall, io.write_all(&sealer.farewell())).await?;
     }
     // The peer reads all that was sent only if the connection is not reset behind it.
     let _ = timeout(stall, io.shutdown()).await;
@@ -269,7 +326,7 @@ mod tests {
     use crate::encode_frame;
 
     fn peer() -> Accepted {
-        Accepted { node: NodeId::new("n2").unwrap(), incarnation: 1, protocol: 1 }
+        Accepted { node: NodeId::new("n2").unwrap(), incarnation: 1, protocol: Protocol::NEWEST }
     }
 
     fn pong(id: u64) -> Message {
@@ -278,7 +335,7 @@ mod tests {
 
     fn frames(ids: std::ops::Range<u64>) -> Vec<u8> {
         let mut bytes = Vec::new();
-        ids.for_each(|id| encode_frame(&pong(id), &mut bytes).unwrap());
+        ids.for_each(|id| encode_frame(&pong(id), Protocol::NEWEST, &mut bytes).unwrap());
         bytes
     }
 

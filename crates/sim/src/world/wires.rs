@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use quorate_node::{Event, Message};
 use quorate_record::NodeId;
-use quorate_transport::{decode_message, encode_frame, next_frame};
+use quorate_transport::{Protocol, decode_message, encode_frame, next_frame};
 
 use super::{World, agenda::Happening, name};
 use crate::{
@@ -45,7 +45,7 @@ impl World {
                 "[frames] a frame that was changed on its way was taken for good".to_owned(),
             );
         }
-        let message = match decode_message(&body) {
+        let message = match decode_message(&body, Protocol::NEWEST) {
             Ok(message) => message,
             Err(error) => {
                 self.breaks(format!("[frames] a node sent what its peer cannot read: {error}"));
@@ -130,7 +130,7 @@ impl World {
             return self.coverage.count("fault: message lost");
         }
         self.encoded.clear();
-        if let Err(bytes) = encode_frame(message, &mut self.encoded) {
+        if let Err(bytes) = encode_frame(message, Protocol::NEWEST, &mut self.encoded) {
             return self.breaks(format!("a node sends a message of {bytes} bytes"));
         }
         let frame = Bytes::copy_from_slice(&self.encoded);

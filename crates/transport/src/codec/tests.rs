@@ -11,9 +11,11 @@ fn key() -> Key {
     Key::new("cat").unwrap()
 }
 
-fn encoded(message: &Message) -> Vec<u8> {
+const BOTH: [Protocol; 2] = [Protocol::V2, Protocol::V3];
+
+fn encoded(message: &Message, protocol: Protocol) -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode_message(message, &mut bytes);
+    encode_message(message, protocol, &mut bytes);
     bytes
 }
 
@@ -25,7 +27,8 @@ fn response(body: Response) -> Message {
     Message::Response { id: 0x0a0b, body }
 }
 
-/// One message of each kind, the bytes of its body, and what it is called when a test fails.
+/// One message of each kind, and the bytes of its body in version 2, as they were when version 3
+/// came. They are never to be changed: nodes that speak only version 2 still run.
 fn one_of_each() -> Vec<(Message, u8, String)> {
     const VERSION: &str = "0300b7a4c2f39101aa210c5f0000000002000000000000006e31";
     let live = || Record::live(version(), "meow");
@@ -115,38 +118,108 @@ fn one_of_each() -> Vec<(Message, u8, String)> {
     ]
 }
 
+/// What differs in version 3.
+fn changed_in_version_3() -> Vec<(Message, u8, String)> {
+    let at = |node: &str, bits| {
+        let writer = Writer { node: NodeId::new(node).unwrap(), incarnation: 0x5f0c_21aa };
+        Version { timestamp: Timestamp::from_bits(bits), writer }
+    };
+    let item = |token, version| (token, Stamp { version, content: 5 });
+    let items = vec![item(9, at("n1", 7)), item(10, at("n2", 8)), item(11, at("n1", 8))];
+    let numbers = |token: u8, timestamp: u8, writer: u8| {
+        format!(
+            "{token:02x}00000000000000{timestamp:02x}000000000000000500000000000000{writer:02x}00"
+        )
+    };
+    let body = [
+        "01",
+        "0300000000000000",
+        &numbers(9, 7, 0),
+        "aa210c5f0000000002000000000000006e31",
+        &numbers(10, 8, 1),
+        "aa210c5f0000000002000000000000006e32",
+        &numbers(11, 8, 0),
+    ];
+    vec![(response(Response::Listed { items, complete: true }), 0x86, body.concat())]
+}
+
+fn is_encoded_as((message, kind, body): &(Message, u8, String), protocol: Protocol) {
+    let head = match message {
+        Message::Request { .. } => "0b0a0000000000000d0c000000000000",
+        Message::Response { .. } => "0b0a000000000000",
+    };
+    let bytes = encoded(message, protocol);
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, format!("{kind:02x}{head}{body}"), "{message:?}");
+    assert_eq!(decode_message(&bytes.into(), protocol).as_ref(), Ok(message));
+}
+
 #[test]
-fn the_bytes_of_each_kind_are_frozen() {
-    for (message, kind, body) in one_of_each() {
-        let head = match message {
-            Message::Request { .. } => "0b0a0000000000000d0c000000000000",
-            Message::Response { .. } => "0b0a000000000000",
-        };
-        let bytes = encoded(&message);
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, format!("{kind:02x}{head}{body}"), "{message:?}");
-        assert_eq!(decode_message(&bytes.into()), Ok(message));
+fn the_bytes_of_version_2_are_frozen() {
+    one_of_each().iter().for_each(|each| is_encoded_as(each, Protocol::V2));
+}
+
+#[test]
+fn the_bytes_of_version_3_are_frozen() {
+    let changed = changed_in_version_3();
+    let is_unchanged =
+        |each: &&(Message, u8, String)| changed.iter().all(|(_, kind, _)| *kind != each.1);
+    one_of_each().iter().filter(is_unchanged).for_each(|each| is_encoded_as(each, Protocol::V3));
+    changed.iter().for_each(|each| is_encoded_as(each, Protocol::V3));
+}
+
+#[test]
+fn a_list_of_one_writer_is_much_shorter_in_version_3() {
+    let items: Vec<_> =
+        (0..1024).map(|token| (token, Stamp { version: version(), content: 5 })).collect();
+    let listed = response(Response::Listed { items, complete: true });
+    let lens = BOTH.map(|protocol| encoded(&listed, protocol).len());
+    assert_eq!(lens, [18 + 1024 * 42, 18 + 1024 * 26 + 18]);
+}
+
+#[test]
+fn a_list_names_its_writers_in_order_and_once() {
+    let (message, _, _) = changed_in_version_3().remove(0);
+    let good = encoded(&message, Protocol::V3);
+    let second_at = 18 + 26 + 18 + 24;
+    assert_eq!(good[second_at], 1, "the number of the second writer");
+    let mut unknown = good.clone();
+    unknown[second_at] = 2;
+    let mut repeated = good;
+    repeated[second_at + 2 + 8 + 8 + 1] = b'1';
+    for (bytes, says) in [(unknown, "writer 2 of 1"), (repeated, "writer 1 is one of those before")]
+    {
+        let refused = decode_message(&bytes.into(), Protocol::V3).unwrap_err();
+        assert!(refused.to_string().contains(says), "{refused}");
     }
 }
 
 #[test]
 fn every_shorter_and_every_longer_input_is_refused() {
-    for (message, ..) in one_of_each() {
-        let mut bytes = encoded(&message);
+    for (protocol, (message, ..)) in BOTH
+        .into_iter()
+        .flat_map(|protocol| one_of_each().into_iter().map(move |each| (protocol, each)))
+    {
+        let mut bytes = encoded(&message, protocol);
         for len in 0..bytes.len() {
             let cut = Bytes::copy_from_slice(&bytes[..len]);
-            assert!(decode_message(&cut).is_err(), "{len} bytes of {message:?}");
+            assert!(decode_message(&cut, protocol).is_err(), "{len} bytes of {message:?}");
         }
         bytes.push(0);
-        assert_eq!(decode_message(&bytes.into()), Err(DecodeError::TrailingBytes { count: 1 }));
+        let refused = decode_message(&bytes.into(), protocol);
+        assert_eq!(refused, Err(DecodeError::TrailingBytes { count: 1 }));
     }
 }
 
 #[test]
 fn keys_and_values_are_slices_of_the_input() {
     let record = Record::live(version(), vec![7; 1000]);
-    let bytes = Bytes::from(encoded(&request(Request::Put { key: key(), record, hint_for: None })));
-    let Ok(Message::Request { body: Request::Put { record, .. }, .. }) = decode_message(&bytes)
+    let bytes = Bytes::from(encoded(
+        &request(Request::Put { key: key(), record, hint_for: None }),
+        Protocol::NEWEST,
+    ));
+    let Ok(Message::Request { body: Request::Put { record, .. }, .. }) =
+        decode_message(&bytes, Protocol::NEWEST)
     else {
         panic!("a put was encoded");
     };
@@ -183,7 +256,7 @@ fn a_list_longer_than_its_limit_is_refused_whatever_follows() {
     for (kind, limit) in LISTS {
         for count in [limit as u64 + 1, u64::MAX] {
             let bytes = list(kind, count, &[0; 64 * 1025]);
-            let refused = decode_message(&bytes);
+            let refused = decode_message(&bytes, Protocol::NEWEST);
             let right =
                 matches!(refused, Err(DecodeError::TooMany { count: said, .. }) if said == count);
             assert!(right, "{kind:#x}: {refused:?}");
@@ -194,7 +267,7 @@ fn a_list_longer_than_its_limit_is_refused_whatever_follows() {
 #[test]
 fn a_list_that_cannot_be_there_is_refused_before_it_is_allocated() {
     for (kind, limit) in LISTS {
-        let refused = decode_message(&list(kind, limit as u64, &[])).unwrap_err();
+        let refused = decode_message(&list(kind, limit as u64, &[]), Protocol::NEWEST).unwrap_err();
         assert!(refused.to_string().contains("cannot be in 0 bytes"), "{kind:#x}: {refused}");
     }
 }
@@ -206,6 +279,7 @@ fn what_a_list_allocates_is_bounded_by_the_bytes_it_is_made_of() {
         (size_of::<(Key, Record)>(), least::RECORD),
         (size_of::<PutOutcome>(), least::OUTCOME),
         (size_of::<(u64, Stamp)>(), least::ITEM),
+        (size_of::<(u64, Stamp)>(), least::SHORT_ITEM),
         (size_of::<Digest>(), least::DIGEST),
         (size_of::<RangeInclusive<u64>>(), least::SPAN),
         (size_of::<u64>(), least::TOKEN),
@@ -217,17 +291,20 @@ fn what_a_list_allocates_is_bounded_by_the_bytes_it_is_made_of() {
 
 #[test]
 fn empty_spans_and_unknown_tags_are_refused() {
-    let mut span = encoded(&request(Request::List { span: 1..=2 }));
+    let mut span = encoded(&request(Request::List { span: 1..=2 }), Protocol::NEWEST);
     let first_at = span.len() - 16;
     span[first_at] = 3;
-    assert_eq!(decode_message(&span.into()), Err(DecodeError::EmptySpan { first: 3, last: 2 }));
+    assert_eq!(
+        decode_message(&span.into(), Protocol::NEWEST),
+        Err(DecodeError::EmptySpan { first: 3, last: 2 })
+    );
     for (bytes, says) in [
         (vec![0x09; 17], "no request has kind 0x09"),
         (vec![0x89; 9], "no answer has kind 0x89"),
         (vec![0xff; 10], "no refusal has code 255"),
         ([vec![0x82; 9], vec![9]].concat(), "no outcome has tag 9"),
     ] {
-        let refused = decode_message(&bytes.into()).unwrap_err();
+        let refused = decode_message(&bytes.into(), Protocol::NEWEST).unwrap_err();
         assert!(refused.to_string().contains(says), "{refused}");
     }
 }
@@ -235,31 +312,36 @@ fn empty_spans_and_unknown_tags_are_refused() {
 #[test]
 fn a_value_above_the_limit_is_refused() {
     let longest = Record::live(version(), vec![0; MAX_VALUE_BYTES]);
-    let mut bytes = encoded(&response(Response::Found(Some(longest.clone()))));
-    assert!(decode_message(&bytes.clone().into()).is_ok());
+    let mut bytes = encoded(&response(Response::Found(Some(longest.clone()))), Protocol::NEWEST);
+    assert!(decode_message(&bytes.clone().into(), Protocol::NEWEST).is_ok());
     let length_at = bytes.len() - MAX_VALUE_BYTES - 8;
     let longer = MAX_VALUE_BYTES as u64 + 1;
     bytes[length_at..length_at + 8].copy_from_slice(&longer.to_le_bytes());
     bytes.push(0);
-    let refused = decode_message(&bytes.into()).unwrap_err();
+    let refused = decode_message(&bytes.into(), Protocol::NEWEST).unwrap_err();
     assert!(refused.to_string().contains("is longer than"), "{refused}");
 
     let put =
         Request::Put { key: Key::new(vec![0; 1024]).unwrap(), record: longest, hint_for: None };
-    assert!(encoded(&request(put)).len() <= MAX_FRAME_BYTES);
+    assert!(encoded(&request(put), Protocol::NEWEST).len() <= MAX_FRAME_BYTES);
 }
 
 #[test]
 #[should_panic(expected = "65 items in a list of at most 64")]
 fn more_than_a_peer_would_take_is_never_encoded() {
-    encoded(&request(Request::Digests { spans: vec![0..=0; 65] }));
+    encoded(&request(Request::Digests { spans: vec![0..=0; 65] }), Protocol::NEWEST);
 }
 
 fn versions() -> impl Strategy<Value = Version> {
-    ("[A-Za-z0-9._-]{1,32}", any::<(u64, u64)>()).prop_map(|(node, (timestamp, incarnation))| {
-        let writer = Writer { node: NodeId::new(&node).expect("a good id"), incarnation };
-        Version { timestamp: Timestamp::from_bits(timestamp), writer }
-    })
+    (
+        prop_oneof![Just("n1".to_owned()), "[A-Za-z0-9._-]{1,32}"],
+        any::<u64>(),
+        prop_oneof![0..2u64, any::<u64>()],
+    )
+        .prop_map(|(node, timestamp, incarnation)| {
+            let writer = Writer { node: NodeId::new(&node).expect("a good id"), incarnation };
+            Version { timestamp: Timestamp::from_bits(timestamp), writer }
+        })
 }
 
 fn keys() -> impl Strategy<Value = Key> {
@@ -344,31 +426,33 @@ fn messages() -> impl Strategy<Value = Message> {
 
 proptest! {
     #[test]
-    fn decoding_inverts_encoding(message in messages()) {
-        prop_assert_eq!(decode_message(&encoded(&message).into()), Ok(message));
+    fn decoding_inverts_encoding(message in messages(), protocol in prop::sample::select(&BOTH)) {
+        prop_assert_eq!(decode_message(&encoded(&message, protocol).into(), protocol), Ok(message));
     }
 
     #[test]
     fn changed_bytes_are_refused_or_are_the_one_form_of_a_message(
-        message in messages(), at in any::<prop::sample::Index>(), flip in 1u8..,
+        message in messages(), protocol in prop::sample::select(&BOTH),
+        at in any::<prop::sample::Index>(), flip in 1u8..,
     ) {
-        let mut bytes = encoded(&message);
+        let mut bytes = encoded(&message, protocol);
         let at = at.index(bytes.len());
         bytes[at] ^= flip;
         let bytes = Bytes::from(bytes);
-        if let Ok(message) = decode_message(&bytes) {
-            prop_assert_eq!(encoded(&message), bytes);
+        if let Ok(message) = decode_message(&bytes, protocol) {
+            prop_assert_eq!(encoded(&message, protocol), bytes);
         }
     }
 
     #[test]
     fn any_bytes_are_refused_or_are_the_one_form_of_a_message(
+        protocol in prop::sample::select(&BOTH),
         kind in prop::sample::select(vec![1u8, 2, 3, 4, 5, 6, 7, 8, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0xff]),
         rest in prop::collection::vec(prop_oneof![3 => Just(0u8), 1 => any::<u8>()], 0..200),
     ) {
         let bytes = Bytes::from([vec![kind], rest].concat());
-        if let Ok(message) = decode_message(&bytes) {
-            prop_assert_eq!(encoded(&message), bytes);
+        if let Ok(message) = decode_message(&bytes, protocol) {
+            prop_assert_eq!(encoded(&message, protocol), bytes);
         }
     }
 }

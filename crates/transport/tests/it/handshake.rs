@@ -1,5 +1,7 @@
+use std::net::SocketAddr;
+
 use quorate_transport::{
-    Accepted, DialError, Identity, STREAM_PATH, StreamEnd, StreamOptions, dial,
+    Accepted, DialError, Identity, Protocol, STREAM_PATH, StreamEnd, StreamOptions, Trust, dial,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -12,9 +14,11 @@ use crate::listener::{Listener, id, identity, soon};
 async fn both_sides_learn_who_the_other_is() {
     let mut listener = Listener::of_n2(StreamOptions::default()).await;
     let dialled =
-        dial(listener.addr, id("n2"), &identity("n1"), StreamOptions::default()).await.unwrap();
+        dial(listener.addr, id("n2"), &identity("n1"), &Trust::default(), StreamOptions::default())
+            .await
+            .unwrap();
     let accepted = listener.stream().await;
-    let peer = |node| Accepted { node: id(node), incarnation: 0x5f0c_21aa, protocol: 2 };
+    let peer = |node| Accepted { node: id(node), incarnation: 0x5f0c_21aa, protocol: Protocol::V3 };
     assert_eq!((dialled.peer(), accepted.peer()), (peer("n2"), peer("n1")));
 }
 
@@ -27,7 +31,9 @@ async fn nodes_that_differ_refuse_with_the_reason() {
         ("n2", identity("n9"), "node n9 is not a peer of n2"),
         ("n2", Identity { fingerprint: 8, ..n1 }, "cluster fingerprint 0000000000000008"),
     ] {
-        let error = soon(dial(listener.addr, id(to), &me, StreamOptions::default())).await;
+        let error =
+            soon(dial(listener.addr, id(to), &me, &Trust::default(), StreamOptions::default()))
+                .await;
         match error.err().expect("it must be refused") {
             DialError::Refused { status: 421, detail, .. } => {
                 assert!(detail.contains(says), "{detail}");
@@ -37,8 +43,8 @@ async fn nodes_that_differ_refuse_with_the_reason() {
     }
 }
 
-async fn answer_to(listener: &Listener, head: &str) -> (TcpStream, String) {
-    let mut socket = TcpStream::connect(listener.addr).await.unwrap();
+pub(crate) async fn answer_to(addr: SocketAddr, head: &str) -> (TcpStream, String) {
+    let mut socket = TcpStream::connect(addr).await.unwrap();
     socket.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
@@ -47,14 +53,14 @@ async fn answer_to(listener: &Listener, head: &str) -> (TcpStream, String) {
     (socket, String::from_utf8(answer).unwrap())
 }
 
-fn request(headers: &str) -> String {
+pub(crate) fn request(headers: &str) -> String {
     format!("POST {STREAM_PATH} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
 }
 
-const UPGRADE: &str = "Connection: upgrade\r\nUpgrade: quorate/1\r\n";
+pub(crate) const UPGRADE: &str = "Connection: upgrade\r\nUpgrade: quorate/1\r\n";
 
-const PROTOCOL_3: &str = "Quorate-Node: n1\r\nQuorate-To: n2\r\nQuorate-Incarnation: 1\r\n\
-    Quorate-Cluster: 7\r\nQuorate-Protocol: 3-4\r\n";
+const PROTOCOL_4: &str = "Quorate-Node: n1\r\nQuorate-To: n2\r\nQuorate-Incarnation: 1\r\n\
+    Quorate-Cluster: 7\r\nQuorate-Protocol: 4-5\r\n";
 
 #[tokio::test]
 async fn requests_for_something_else_are_told_what_to_ask_for() {
@@ -62,9 +68,9 @@ async fn requests_for_something_else_are_told_what_to_ask_for() {
     for (headers, status) in [
         (String::new(), "426 Upgrade Required"),
         (UPGRADE.into(), "400 Bad Request"),
-        (format!("{UPGRADE}{PROTOCOL_3}"), "421 Misdirected Request"),
+        (format!("{UPGRADE}{PROTOCOL_4}"), "421 Misdirected Request"),
     ] {
-        let (_, answer) = answer_to(&listener, &request(&headers)).await;
+        let (_, answer) = answer_to(listener.addr, &request(&headers)).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
         assert!(answer.contains("application/problem+json"), "{answer}");
     }
@@ -73,10 +79,10 @@ async fn requests_for_something_else_are_told_what_to_ask_for() {
 #[tokio::test]
 async fn garbage_after_the_upgrade_ends_the_connection_with_a_reason() {
     let mut listener = Listener::of_n2(StreamOptions::default()).await;
-    let headers = format!("{UPGRADE}{}", PROTOCOL_3.replace("3-4", "1-4"));
-    let (mut socket, answer) = answer_to(&listener, &request(&headers)).await;
+    let headers = format!("{UPGRADE}{}", PROTOCOL_4.replace("4-5", "1-5"));
+    let (mut socket, answer) = answer_to(listener.addr, &request(&headers)).await;
     assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols"), "{answer}");
-    assert!(answer.to_lowercase().contains("quorate-protocol: 2-2"), "{answer}");
+    assert!(answer.to_lowercase().contains("quorate-protocol: 3-3"), "{answer}");
     socket.write_all(b"GET /health HTTP/1.1\r\n\r\n").await.unwrap();
     let end = soon(listener.stream().await.run(|messages| panic!("{messages:?}"))).await;
     assert!(matches!(end, StreamEnd::BadFrame(_)), "{end}");
@@ -97,14 +103,16 @@ async fn a_listener_that_is_no_node_is_reported() {
         socket
     };
     let me = identity("n1");
-    let dialling = dial(addr, id("n2"), &me, StreamOptions::default());
+    let trust = Trust::default();
+    let dialling = dial(addr, id("n2"), &me, &trust, StreamOptions::default());
     let (_, stream) = soon(async { tokio::join!(stranger, dialling) }).await;
     assert!(matches!(stream.err(), Some(DialError::Http { .. })));
 }
 
 #[tokio::test]
-async fn other_machines_are_not_dialled() {
+async fn other_machines_are_not_dialled_without_a_secret() {
     let addr = "192.0.2.1:9001".parse().unwrap();
-    let refused = dial(addr, id("n2"), &identity("n1"), StreamOptions::default()).await;
+    let refused =
+        dial(addr, id("n2"), &identity("n1"), &Trust::default(), StreamOptions::default()).await;
     assert!(matches!(refused.err(), Some(DialError::NotLoopback(_))));
 }

@@ -4,7 +4,7 @@ use quorate_node::Message;
 use quorate_record::NodeId;
 use quorate_transport::{
     Acceptor, DialError, Identity, Link, LinkHandler, LinkOptions, PeerLinks, SendError, StreamEnd,
-    StreamOptions,
+    StreamOptions, Trust,
 };
 use tokio::{
     net::TcpListener,
@@ -48,7 +48,17 @@ fn report() -> (Arc<dyn LinkHandler>, UnboundedReceiver<Event>) {
 
 fn link_to(addr: SocketAddr) -> (Link, UnboundedReceiver<Event>) {
     let (handler, events) = report();
-    (Link::start(id("n2"), addr, identity("n1"), handler, LinkOptions::default()), events)
+    (
+        Link::start(
+            id("n2"),
+            addr,
+            identity("n1"),
+            Trust::default(),
+            handler,
+            LinkOptions::default(),
+        ),
+        events,
+    )
 }
 
 async fn next(events: &mut UnboundedReceiver<Event>) -> Event {
@@ -109,7 +119,7 @@ async fn a_peer_that_is_not_there_fails_sends_at_once_until_it_comes() {
 #[tokio::test]
 async fn a_refused_link_keeps_the_reason() {
     let other = Identity { fingerprint: 8, ..identity("n2") };
-    let acceptor = Acceptor::new(other, [id("n1")], StreamOptions::default());
+    let acceptor = Acceptor::new(other, [id("n1")], Trust::default(), StreamOptions::default());
     let listener = Listener::start(acceptor).await;
     let (link, mut events) = link_to(listener.addr);
     for _ in 0..2 {
@@ -134,11 +144,18 @@ async fn a_stopped_link_ends_its_connection_and_says_nothing_more() {
 #[tokio::test]
 async fn each_peer_has_its_own_link() {
     let mut n2 = Listener::of_n2(StreamOptions::default()).await;
-    let acceptor = Acceptor::new(identity("n3"), [id("n1")], StreamOptions::default());
+    let acceptor =
+        Acceptor::new(identity("n3"), [id("n1")], Trust::default(), StreamOptions::default());
     let n3 = Listener::start(acceptor).await;
     let (handler, mut events) = report();
     let peers = [(id("n2"), n2.addr), (id("n3"), n3.addr)];
-    let links = PeerLinks::start(peers, identity("n1"), &handler, LinkOptions::default());
+    let links = PeerLinks::start(
+        peers,
+        identity("n1"),
+        &Trust::default(),
+        &handler,
+        LinkOptions::default(),
+    );
     let mut up = [next(&mut events).await, next(&mut events).await];
     up.sort_by_key(|event| format!("{event:?}"));
     assert_eq!(up, [connected("n2"), connected("n3")]);

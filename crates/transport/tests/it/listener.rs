@@ -6,7 +6,7 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use quorate_node::{Message, Request, Response};
 use quorate_record::NodeId;
-use quorate_transport::{Acceptor, Identity, Stream, StreamOptions};
+use quorate_transport::{AcceptError, Acceptor, Identity, Protocol, Stream, StreamOptions, Trust};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -17,7 +17,7 @@ use tokio::{
 /// Hands every accepted stream to the test.
 pub(crate) struct Listener {
     pub(crate) addr: SocketAddr,
-    pub(crate) streams: UnboundedReceiver<Stream>,
+    pub(crate) streams: UnboundedReceiver<Result<Stream, AcceptError>>,
     task: JoinHandle<()>,
 }
 
@@ -45,7 +45,7 @@ impl Listener {
                     if let Some(accepting) = accepting {
                         tokio::spawn(async move {
                             // The test may be over.
-                            let _ = accepted.send(accepting.stream().await.unwrap());
+                            let _ = accepted.send(accepting.stream().await);
                         });
                     }
                     async move { Ok::<_, Infallible>(response) }
@@ -60,11 +60,22 @@ impl Listener {
 
     /// The listener of n2, which has one peer, n1.
     pub(crate) async fn of_n2(options: StreamOptions) -> Self {
-        Self::start(Acceptor::new(identity("n2"), [id("n1")], options)).await
+        Self::start(Acceptor::new(identity("n2"), [id("n1")], Trust::default(), options)).await
+    }
+
+    /// The listener of n2, whose peer has to prove that it knows a secret.
+    pub(crate) async fn trusting(trust: Trust) -> Self {
+        let options = StreamOptions::default();
+        Self::start(Acceptor::new(identity("n2"), [id("n1")], trust, options)).await
     }
 
     pub(crate) async fn stream(&mut self) -> Stream {
-        soon(self.streams.recv()).await.unwrap()
+        soon(self.streams.recv()).await.unwrap().unwrap()
+    }
+
+    /// Why a promised stream did not come about.
+    pub(crate) async fn failure(&mut self) -> AcceptError {
+        soon(self.streams.recv()).await.unwrap().err().expect("it must not be accepted")
     }
 }
 
@@ -79,7 +90,7 @@ pub(crate) fn id(text: &str) -> NodeId {
 }
 
 pub(crate) fn identity(node: &str) -> Identity {
-    Identity { node: id(node), incarnation: 0x5f0c_21aa, fingerprint: 7 }
+    Identity { node: id(node), incarnation: 0x5f0c_21aa, fingerprint: 7, newest: Protocol::NEWEST }
 }
 
 pub(crate) fn ping(id: u64) -> Message {

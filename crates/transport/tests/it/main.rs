@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
+mod attacks;
 mod handshake;
 mod links;
 mod listener;
+mod secrets;
 mod streams;
+mod versions;

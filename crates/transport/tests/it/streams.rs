@@ -2,13 +2,14 @@ use std::time::Duration;
 
 use quorate_node::{Message, Response};
 use quorate_record::{Record, Timestamp, Version, Writer};
-use quorate_transport::{Acceptor, SendError, Stream, StreamEnd, StreamOptions, dial};
+use quorate_transport::{Acceptor, SendError, Stream, StreamEnd, StreamOptions, Trust, dial};
 use tokio::{io::BufStream, sync::mpsc};
 
 use crate::listener::{Listener, id, identity, ping, pong, soon};
 
-async fn pair(listener: &mut Listener, options: StreamOptions) -> (Stream, Stream) {
-    let dialled = soon(dial(listener.addr, id("n2"), &identity("n1"), options)).await.unwrap();
+async fn pair(listener: &mut Listener, trust: &Trust, options: StreamOptions) -> (Stream, Stream) {
+    let dialled =
+        soon(dial(listener.addr, id("n2"), &identity("n1"), trust, options)).await.unwrap();
     (dialled, listener.stream().await)
 }
 
@@ -33,9 +34,9 @@ async fn converse(stream: Stream, count: u64, answered: mpsc::UnboundedSender<Ve
     panic!("{end}");
 }
 
-async fn ten_thousand_go_both_ways_in_order(mut listener: Listener) {
+pub(crate) async fn ten_thousand_go_both_ways_in_order(mut listener: Listener, trust: Trust) {
     const COUNT: u64 = 10_000;
-    let (here, there) = pair(&mut listener, StreamOptions::default()).await;
+    let (here, there) = pair(&mut listener, &trust, StreamOptions::default()).await;
     let (answered, mut answers) = mpsc::unbounded_channel();
     tokio::spawn(converse(here, COUNT, answered.clone()));
     tokio::spawn(converse(there, COUNT, answered));
@@ -47,14 +48,19 @@ async fn ten_thousand_go_both_ways_in_order(mut listener: Listener) {
 
 #[tokio::test]
 async fn ten_thousand_pipelined_messages_go_both_ways_in_order() {
-    ten_thousand_go_both_ways_in_order(Listener::of_n2(StreamOptions::default()).await).await;
+    ten_thousand_go_both_ways_in_order(
+        Listener::of_n2(StreamOptions::default()).await,
+        Trust::default(),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_socket_inside_of_something_that_buffers_serves_as_well() {
-    let acceptor = Acceptor::new(identity("n2"), [id("n1")], StreamOptions::default());
+    let acceptor =
+        Acceptor::new(identity("n2"), [id("n1")], Trust::default(), StreamOptions::default());
     let listener = Listener::over(acceptor, BufStream::new).await;
-    ten_thousand_go_both_ways_in_order(listener).await;
+    ten_thousand_go_both_ways_in_order(listener, Trust::default()).await;
 }
 
 fn large(value_bytes: usize) -> Message {
@@ -67,7 +73,7 @@ fn large(value_bytes: usize) -> Message {
 #[tokio::test]
 async fn the_largest_value_passes() {
     let mut listener = Listener::of_n2(StreamOptions::default()).await;
-    let (here, there) = pair(&mut listener, StreamOptions::default()).await;
+    let (here, there) = pair(&mut listener, &Trust::default(), StreamOptions::default()).await;
     let message = large(8 * 1024 * 1024);
     let outbox = here.outbox();
     outbox.try_send(&message).unwrap();
@@ -90,7 +96,7 @@ async fn a_peer_that_reads_nothing_fills_the_outbox_and_is_given_up_on() {
         ..StreamOptions::default()
     };
     let mut listener = Listener::of_n2(StreamOptions::default()).await;
-    let (here, _stalled) = pair(&mut listener, options).await;
+    let (here, _stalled) = pair(&mut listener, &Trust::default(), options).await;
     let outbox = here.outbox();
     let running = tokio::spawn(here.run(|_| {}));
     let message = large(16 * 1024);
