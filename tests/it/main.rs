@@ -16,3 +16,4 @@ mod limits;
 mod ownership;
 mod refusals;
 mod scripts;
+mod secrets;

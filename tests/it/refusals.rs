@@ -96,13 +96,20 @@ fn an_address_that_others_can_reach_is_refused_with_the_remedy() {
     let finished = refused_config(r#"{"nodes": [{"id": "n1", "addr": "0.0.0.0:9001"}]}"#);
     says(
         &finished,
-        &["0.0.0.0:9001", "cannot authenticate each other yet", "write 127.0.0.1:9001"],
+        &[
+            "0.0.0.0:9001",
+            "without a cluster secret anybody",
+            "the same cluster_secret",
+            "write 127.0.0.1:9001",
+            "--insecure",
+        ],
     );
 
     let cluster = Cluster::of(1).lay_out();
     let config = cluster.folder().join("nodes.json");
     let data_dir = cluster.node("n1").data_dir();
     let finished = refused("n1", &config, data_dir, &["--listen", "0.0.0.0:9001"]);
+    assert_eq!(finished.code, Some(2), "{finished:?}");
     says(&finished, &["--listen", "write 127.0.0.1:9001"]);
 }
 

@@ -26,6 +26,7 @@ pub struct Builder {
     nodes: usize,
     fields: Map<String, Value>,
     options: Vec<String>,
+    secret: Option<String>,
     folder: Option<PathBuf>,
 }
 
@@ -33,7 +34,8 @@ impl Cluster {
     /// A cluster of `nodes` nodes called n1, n2, and so on, with everything else as usual.
     #[must_use]
     pub fn of(nodes: usize) -> Builder {
-        let builder = Builder { nodes, fields: Map::new(), options: Vec::new(), folder: None };
+        let (fields, options) = (Map::new(), Vec::new());
+        let builder = Builder { nodes, fields, options, secret: None, folder: None };
         // Where a test is not about deadlines, a busy machine must not make it fail.
         builder.field("timeout_ms", 10_000)
     }
@@ -109,6 +111,11 @@ impl Cluster {
         self.try_start_all().expect("all nodes start");
     }
 
+    /// Gives a node that is down another secret, or two of them with a space between.
+    pub fn give_secret(&mut self, id: &str, secret: &str) {
+        self.node_mut(id).give_secret(secret);
+    }
+
     /// Makes a node stand still, as a machine that is overloaded beyond use.
     ///
     /// # Panics
@@ -174,6 +181,20 @@ impl Builder {
         self
     }
 
+    /// Gives every node an option without a value.
+    #[must_use]
+    pub fn flag(mut self, name: &str) -> Self {
+        self.options.push(name.to_owned());
+        self
+    }
+
+    /// Gives every node the cluster's secret.
+    #[must_use]
+    pub fn secret(mut self, secret: &str) -> Self {
+        self.secret = Some(secret.to_owned());
+        self
+    }
+
     /// Keeps everything below `folder` instead of the system's folder for temporary files.
     #[must_use]
     pub fn folder(mut self, folder: &Path) -> Self {
@@ -213,7 +234,12 @@ impl Builder {
         let mut nodes = Vec::new();
         for (i, port) in ports.into_iter().enumerate() {
             let id = format!("n{}", i + 1);
-            nodes.push(Node::new(&id, ([127, 0, 0, 1], port).into(), folder.path(), &self.options));
+            let addr = ([127, 0, 0, 1], port).into();
+            let mut node = Node::new(&id, addr, folder.path(), &self.options);
+            if let Some(secret) = &self.secret {
+                node.give_secret(secret);
+            }
+            nodes.push(node);
         }
         let listed =
             nodes.iter().map(|node| json!({ "id": node.id(), "addr": node.addr().to_string() }));

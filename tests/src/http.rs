@@ -60,7 +60,24 @@ impl Reply {
 /// # Errors
 /// If nobody listens, or the answer is cut short or no HTTP.
 pub fn request(addr: SocketAddr, method: &str, path: &str, body: &[u8]) -> io::Result<Reply> {
+    request_with(addr, method, path, &[], body)
+}
+
+/// Sends one request with more headers, each `Name: value`.
+///
+/// # Errors
+/// As [`request`].
+pub fn request_with(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &[u8],
+) -> io::Result<Reply> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
+    for header in headers {
+        write!(head, "{header}\r\n").expect("a string takes everything");
+    }
     if !body.is_empty() || matches!(method, "PUT" | "POST") {
         write!(head, "Content-Length: {}\r\n", body.len()).expect("a string takes everything");
     }

@@ -10,7 +10,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::{PATIENCE, Reply, eventually_some, program, request, signal};
+use crate::{PATIENCE, Reply, eventually_some, program, request_with, signal};
 
 /// One node of a [`Cluster`](crate::Cluster), running or not.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ pub struct Node {
     data_dir: PathBuf,
     log: PathBuf,
     options: Vec<String>,
+    secret: Option<String>,
     child: Option<Child>,
 }
 
@@ -33,6 +34,7 @@ impl Node {
             data_dir: folder.join(id),
             log: folder.join(format!("{id}.log")),
             options: options.to_vec(),
+            secret: None,
             child: None,
         }
     }
@@ -61,12 +63,19 @@ impl Node {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Sends a request; the path goes out as it is.
+    /// Sends a request; the path goes out as it is. The cluster's secret is shown if there is one.
     ///
     /// # Errors
     /// If the node does not answer.
     pub fn try_request(&self, method: &str, path: &str, body: &[u8]) -> io::Result<Reply> {
-        request(self.addr, method, path, body)
+        let first = self.secret.as_ref().and_then(|secret| secret.split_whitespace().next());
+        let shown = first.map(|secret| format!("Authorization: Bearer {secret}"));
+        request_with(self.addr, method, path, shown.as_deref().as_slice(), body)
+    }
+
+    /// Gives the node the cluster's secret, or two of them, by its environment.
+    pub(crate) fn give_secret(&mut self, secret: &str) {
+        self.secret = Some(secret.to_owned());
     }
 
     /// Sends a request; the path goes out as it is.
@@ -172,6 +181,7 @@ impl Node {
             .arg("--data-dir")
             .arg(&self.data_dir)
             .args(&self.options)
+            .envs(self.secret.iter().map(|secret| ("QUORATE_CLUSTER_SECRET", secret)))
             .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("a file has another handle"))
             .stderr(log)

@@ -64,6 +64,8 @@ pub(crate) struct ClusterArgs {
     /// else one is written to the data folder.
     #[arg(long, env = "QUORATE_CONFIG", value_name = "FILE", conflicts_with_all = ["nodes", "base_port"])]
     pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
 }
 
 #[derive(Debug, Args)]
@@ -119,9 +121,26 @@ pub(crate) struct OverrideArgs {
     /// Further names that a request's Host may have, separated by commas.
     #[arg(long, env = "QUORATE_ALLOWED_HOSTS", value_delimiter = ',', value_name = "HOSTS")]
     allowed_hosts: Vec<String>,
-    /// The secret shared by all nodes; better given as QUORATE_CLUSTER_SECRET.
+    #[command(flatten)]
+    trust: TrustArgs,
+}
+
+/// What keeps strangers out.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TrustArgs {
+    #[command(flatten)]
+    pub(crate) secret: SecretArgs,
+    /// Use addresses that others can reach although there is no secret to keep them out.
+    #[arg(long, env = "QUORATE_INSECURE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) insecure: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SecretArgs {
+    /// The secret shared by all nodes, or two of them and a space between; better given as
+    /// QUORATE_CLUSTER_SECRET, since others can see options.
     #[arg(long, env = "QUORATE_CLUSTER_SECRET", hide_env_values = true, value_parser = secret, value_name = "SECRET")]
-    cluster_secret: Option<Secret>,
+    pub(crate) cluster_secret: Option<Secret>,
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +148,18 @@ pub(crate) struct NodeArgs {
     /// The node to ask.
     #[arg(long, env = "QUORATE_NODE", default_value = "127.0.0.1:9001", value_name = "ADDR")]
     pub(crate) node: String,
+}
+
+/// A node to ask for what only operators may see.
+#[derive(Debug, Args)]
+pub(crate) struct OperatorArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// The cluster's nodes.json, for its secret; ./nodes.json if there is one.
+    #[arg(long, env = "QUORATE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) secret: SecretArgs,
 }
 
 #[derive(Debug, Args)]
@@ -156,7 +187,7 @@ pub(crate) struct StatusArgs {
     #[arg(long, env = "QUORATE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) node: NodeArgs,
+    pub(crate) operator: OperatorArgs,
 }
 
 #[derive(Debug, Args)]
@@ -164,7 +195,7 @@ pub(crate) struct BackupArgs {
     /// What to call it: a folder below `backups` in the node's data folder.
     pub(crate) name: String,
     #[command(flatten)]
-    pub(crate) node: NodeArgs,
+    pub(crate) operator: OperatorArgs,
 }
 
 #[derive(Debug, Args)]
@@ -208,7 +239,8 @@ impl From<OverrideArgs> for Overrides {
             hint_ttl: args.hint_ttl,
             timeout: args.timeout,
             allowed_hosts: args.allowed_hosts,
-            cluster_secret: args.cluster_secret,
+            cluster_secret: args.trust.secret.cluster_secret,
+            insecure: args.trust.insecure,
         }
     }
 }

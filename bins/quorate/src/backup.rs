@@ -8,15 +8,15 @@ use quorate_storage::{RealFs, doctor::ReadOnlyFs, lock_dir_unchanged};
 
 use crate::{
     args::{BackupArgs, RestoreArgs},
-    data::{authority, block_on, connect},
+    data::{authority, block_on, connect_as_operator},
     doctor::{check_new, wall_ms},
 };
 
 /// Has a node write a backup, and prints where it is on that node's machine.
 pub(crate) fn backup(args: &BackupArgs) -> Result<ExitCode> {
-    let client = connect(&args.node)?;
-    let made = block_on(client.backup(authority(&args.node), &args.name))?
-        .with_context(|| format!("backup of {}", args.node.node))?;
+    let client = connect_as_operator(&args.operator)?;
+    let made = block_on(client.backup(authority(&args.operator.node), &args.name))?
+        .with_context(|| format!("backup of {}", args.operator.node.node))?;
     println!("{}", made["path"].as_str().unwrap_or(&args.name));
     eprintln!("{} files, {} bytes", made["files"], made["bytes"]);
     Ok(ExitCode::SUCCESS)

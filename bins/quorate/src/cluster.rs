@@ -3,7 +3,7 @@ mod output;
 mod process;
 mod ready;
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use quorate_server::config::{Config, NodeConfig};
@@ -27,15 +27,15 @@ pub(crate) fn run(args: ClusterArgs) -> Result<ExitCode> {
     let layout = Layout::choose(&args)?;
     layout.check_ports()?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(supervise(&layout, &args.data_dir))
+    runtime.block_on(supervise(&layout, &args))
 }
 
-async fn supervise(layout: &Layout, data_dir: &Path) -> Result<ExitCode> {
+async fn supervise(layout: &Layout, args: &ClusterArgs) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let printer = Printer::for_nodes(&layout.config);
     let mut nodes = Vec::new();
     for (i, node) in layout.config.nodes.iter().enumerate() {
-        nodes.push(Node::start(node.id, &layout.path, data_dir, printer.of(i))?);
+        nodes.push(Node::start(node.id, &layout.path, args, printer.of(i))?);
     }
     introduce(&layout.config);
 

@@ -2,17 +2,19 @@ use std::{
     ffi::OsStr,
     io::{self, Read, Write},
     os::unix::ffi::{OsStrExt, OsStringExt},
+    path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::{Context, Result};
-use quorate_client::{Client, ClientOptions, GetOptions, PutOptions};
+use quorate_client::{Client, ClientOptions, GetOptions, PutOptions, Token};
 use quorate_record::{Key, MAX_VALUE_BYTES};
+use quorate_server::config::{Config, Overrides, Secret};
 use tokio::runtime;
 
 use crate::{
     Usage,
-    args::{KeyArgs, NodeArgs, PutArgs},
+    args::{KeyArgs, NodeArgs, OperatorArgs, PutArgs},
 };
 
 /// Stores a value.
@@ -50,6 +52,39 @@ pub(crate) fn delete(args: KeyArgs) -> Result<ExitCode> {
 pub(crate) fn connect(args: &NodeArgs) -> Result<Client> {
     let client = Client::new([authority(args)], ClientOptions::default());
     client.map_err(|error| Usage(format!("--node: {error}")).into())
+}
+
+/// A client for what only operators may see. It shows the cluster's secret, if that is known: from
+/// the command line, the environment, or the configuration.
+pub(crate) fn connect_as_operator(args: &OperatorArgs) -> Result<Client> {
+    let operator_token = secret(args)?.map(|secret| {
+        Token::new(secret.reveal()).ok_or_else(|| Usage("the secret is not visible ASCII".into()))
+    });
+    let options =
+        ClientOptions { operator_token: operator_token.transpose()?, ..Default::default() };
+    let client = Client::new([authority(&args.node)], options);
+    client.map_err(|error| Usage(format!("--node: {error}")).into())
+}
+
+/// The first of the cluster's secrets.
+fn secret(args: &OperatorArgs) -> Result<Option<Secret>> {
+    if let Some(secret) = &args.secret.cluster_secret {
+        return Ok(secret.reveal().split_whitespace().next().map(Secret::new));
+    }
+    let here = PathBuf::from("nodes.json");
+    let Some(path) = args.config.clone().or_else(|| here.exists().then_some(here)) else {
+        return Ok(None);
+    };
+    // Whether the nodes may use their addresses is for them to say.
+    let overrides = Overrides { insecure: true, ..Overrides::default() };
+    match Config::load_with(&path, &overrides) {
+        Ok(config) => Ok(config.cluster_secrets.into_iter().next()),
+        Err(error) if args.config.is_some() => Err(error.into()),
+        Err(error) => {
+            tracing::warn!("no secret is shown to the node: {error}");
+            Ok(None)
+        }
+    }
 }
 
 /// Host and port of the node that was asked for, which may have been given as a URL.

@@ -8,10 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use quorate_record::NodeId;
-use quorate_server::{
-    ServeOptions,
-    config::{Config, check_loopback},
-};
+use quorate_server::{ServeOptions, config::Config};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -24,8 +21,7 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(15);
 
 /// Runs one node until it is told to stop.
 pub(crate) fn run(args: ServeArgs) -> Result<ExitCode> {
-    let mut config = Config::load(&args.config)?;
-    config.apply(&args.overrides.into())?;
+    let config = Config::load_with(&args.config, &args.overrides.into())?;
     for warning in &config.warnings {
         tracing::warn!("{}: {warning}", args.config.display());
     }
@@ -58,7 +54,7 @@ fn listen_addr(
         return Err(Usage(what).into());
     };
     let addr = listen.unwrap_or(node.addr);
-    check_loopback(addr).map_err(|error| Usage(format!("--listen: {error}")).into())
+    config.check_addr(addr).map_err(|error| Usage(format!("--listen: {error}")).into())
 }
 
 /// Says where the node listens. Nobody may be reading stdout any more; that is no reason to stop.

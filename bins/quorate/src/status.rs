@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::StatusArgs,
-    data::{authority, block_on, connect},
+    data::{authority, block_on, connect_as_operator},
 };
 
 const COLUMNS: [&str; 6] = ["node", "state", "keys", "bytes", "hints", "lag"];
@@ -14,9 +14,9 @@ const COLUMNS: [&str; 6] = ["node", "state", "keys", "bytes", "hints", "lag"];
 /// Shows the state of all nodes: what each says of itself, or, where one does not answer, what the
 /// node that was asked says of it.
 pub(crate) fn run(args: StatusArgs) -> Result<ExitCode> {
-    let client = connect(&args.node)?;
-    let status = block_on(ask_all(&client, authority(&args.node)))?
-        .with_context(|| format!("status of {}", args.node.node))?;
+    let client = connect_as_operator(&args.operator)?;
+    let status = block_on(ask_all(&client, authority(&args.operator.node)))?
+        .with_context(|| format!("status of {}", args.operator.node.node))?;
     if args.json {
         println!("{status:#}");
     } else {

@@ -117,7 +117,7 @@ impl Client {
     ) -> Result<Option<Found>, ClientError> {
         check(key)?;
         let target = target::of_read(key, options);
-        let call = Call { method: Method::GET, target, body: Bytes::new() };
+        let call = Call { method: Method::GET, target, body: Bytes::new(), token: None };
         let answer = self.call(&call, Kind::Read, options.timeout).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
@@ -167,7 +167,7 @@ impl Client {
         options: &PutOptions,
     ) -> Result<Written, ClientError> {
         check(key)?;
-        let call = Call { method, target: target::of_write(key, options), body };
+        let call = Call { method, target: target::of_write(key, options), body, token: None };
         let answer = self.call(&call, Kind::Write, options.timeout).await?;
         Ok(Written { version: answer.version()?, receipt: answer.receipt()? })
     }
@@ -190,7 +190,8 @@ impl Client {
                 &other
             }
         };
-        let call = Call { method, target: path.to_owned(), body: Bytes::new() };
+        let token = self.options.operator_token.clone();
+        let call = Call { method, target: path.to_owned(), body: Bytes::new(), token };
         let attempt = Self::attempt(node, &call, Kind::Read, Instant::now() + after, after);
         attempt.await.map_err(|failure| failure.error)
     }

@@ -35,4 +35,4 @@ mod target;
 
 pub use client::{Client, Found, Written};
 pub use error::{Acks, AddressError, ClientError};
-pub use options::{ClientOptions, GetOptions, PutOptions, Replicas};
+pub use options::{ClientOptions, GetOptions, PutOptions, Replicas, Token};

@@ -1,5 +1,7 @@
 use std::{fmt, time::Duration};
 
+use hyper::header::HeaderValue;
+
 /// How a [`Client`](crate::Client) goes about its calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
@@ -13,6 +15,34 @@ pub struct ClientOptions {
     pub retry_indeterminate: bool,
     /// How many idle connections are kept to each node. Default 32.
     pub idle_connections: usize,
+    /// What is shown to nodes on the pages for operators ([`Client::status`](crate::Client::status)
+    /// and so on): the cluster's secret, if it has one. It goes over the network as it is.
+    pub operator_token: Option<Token>,
+}
+
+/// Text for an `Authorization: Bearer` header, which is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(HeaderValue);
+
+impl Token {
+    /// A token of visible ASCII; `None` if it is something else.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let mut value = HeaderValue::try_from(format!("Bearer {text}")).ok().filter(|_| fits)?;
+        value.set_sensitive(true);
+        Some(Self(value))
+    }
+
+    pub(crate) fn header(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(token)")
+    }
 }
 
 impl Default for ClientOptions {
@@ -22,6 +52,7 @@ impl Default for ClientOptions {
             retries: 3,
             retry_indeterminate: false,
             idle_connections: 32,
+            operator_token: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, StatusCode,
     client::conn::http1::{self, SendRequest},
-    header::{HOST, HeaderMap},
+    header::{AUTHORIZATION, HOST, HeaderMap},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::AddressError;
+use crate::{AddressError, Token};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -46,6 +46,7 @@ pub(crate) struct Call {
     /// Path and query.
     pub(crate) target: String,
     pub(crate) body: Bytes,
+    pub(crate) token: Option<Token>,
 }
 
 /// What a node said.
@@ -124,12 +125,16 @@ impl Pool {
     }
 
     fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>, Broken> {
-        Request::builder()
+        let mut request = Request::builder()
             .method(call.method.clone())
             .uri(&call.target)
             .header(HOST, &self.authority)
             .body(Full::new(call.body.clone()))
-            .map_err(|error| Broken(format!("{:?} cannot be asked for: {error}", call.target)))
+            .map_err(|error| Broken(format!("{:?} cannot be asked for: {error}", call.target)))?;
+        if let Some(token) = &call.token {
+            request.headers_mut().insert(AUTHORIZATION, token.header().clone());
+        }
+        Ok(request)
     }
 
     async fn reuse(&self) -> Option<SendRequest<Full<Bytes>>> {

@@ -22,7 +22,10 @@
 //! | `allowed_hosts` | `[]` | further names that a request's `Host` may have |
 //! | `client_auth`, `client_tokens` | `"none"`, `[]` | `"token"`: clients must show one of the tokens |
 //! | `admin_auth` | `"peer"` | operators are let in as peers are |
-//! | `cluster_secret` or `cluster_secret_file` | none | at least 32 characters; read, not used yet |
+//! | `cluster_secret` | none | what nodes prove to each other to know: at least 32 visible ASCII characters; or a list of two, of which the first is proved and both are accepted |
+//! | `cluster_secret_file` | none | instead, a file of mode 0600 with one or two secrets, each on a line |
+//!
+//! Without a secret only loopback addresses may be used, unless [`Overrides::insecure`] is set.
 //!
 //! `tls`, `peer_addr` and `admin_addr` are known and refused: they are not supported yet.
 
@@ -51,7 +54,7 @@ pub const MIN_SECRET_CHARS: usize = 32;
 /// A checked configuration, all defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// All nodes of the cluster: distinct ids, distinct loopback addresses.
+    /// All nodes of the cluster: distinct ids, distinct addresses.
     pub nodes: Vec<NodeConfig>,
     /// Vnodes of a node of weight 1.
     pub vnodes: u32,
@@ -93,8 +96,12 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// The tokens of which a client must show one; `None` lets everybody in.
     pub client_tokens: Option<Vec<Secret>>,
-    /// The secret shared by all nodes. Nothing uses it yet.
-    pub cluster_secret: Option<Secret>,
+    /// The secrets shared by all nodes: none, one, or two while they are replaced. The first is
+    /// used, and all are accepted.
+    pub cluster_secrets: Vec<Secret>,
+    /// Whether addresses may be used without a secret that others can reach. Anybody who does is
+    /// believed then.
+    pub insecure: bool,
     /// What is allowed but costs something, in words.
     pub warnings: Vec<String>,
 }
@@ -161,7 +168,7 @@ impl Config {
     /// # Errors
     /// [`ConfigErrors`] lists everything that is wrong with the file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
-        load::load(path.as_ref())
+        load::load(path.as_ref(), false)
     }
 
     /// Reads the text of a `nodes.json`; a `cluster_secret_file` is looked for in the current
@@ -171,6 +178,29 @@ impl Config {
     /// As [`load`](Self::load).
     pub fn parse(text: &str) -> Result<Self, ConfigErrors> {
         load::parse(text, "nodes.json", Path::new(""))
+    }
+
+    /// Reads a `nodes.json`, and puts what the command line says in place of what it says.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] lists everything that is wrong with the file, or else with the command line.
+    pub fn load_with(path: impl AsRef<Path>, overrides: &Overrides) -> Result<Self, ConfigErrors> {
+        let may_be_exposed = overrides.insecure || overrides.cluster_secret.is_some();
+        let mut config = load::load(path.as_ref(), may_be_exposed)?;
+        config.apply(overrides)?;
+        Ok(config)
+    }
+
+    /// Lets an address through that is safe to listen on.
+    ///
+    /// # Errors
+    /// If others can reach it, and neither a secret keeps them out nor
+    /// [`insecure`](Self::insecure) lets them in.
+    pub fn check_addr(&self, addr: SocketAddr) -> Result<SocketAddr, ValueError> {
+        if self.insecure || !self.cluster_secrets.is_empty() {
+            return Ok(addr);
+        }
+        check_loopback(addr)
     }
 
     /// The node called `id`.

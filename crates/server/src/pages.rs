@@ -206,6 +206,8 @@ impl View<'_> {
             "uptime_ms": millis(self.now.instant.saturating_duration_since(self.facts.started)),
             "n": self.config.n, "r": self.config.r, "w": self.config.w,
             "sloppy": self.config.sloppy,
+            "authenticated": !self.config.cluster_secrets.is_empty(),
+            "insecure": self.config.insecure,
             "keys": store.keys,
             "bytes": store.live_bytes,
             "hints": hints.count,

@@ -16,13 +16,14 @@ use quorate_storage::{
     DirLock, HintLogOptions, RealFs, StoreOptions, SyncPolicy as LogSync, lock_dir,
 };
 use quorate_transport::{
-    Acceptor, Identity, LinkHandler, LinkOptions, PeerLinks, Protocol, StreamOptions, Trust,
+    Acceptor, Identity, LinkHandler, LinkOptions, PeerLinks, Protocol, Secrets, StreamOptions,
+    Trust,
 };
 use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
     clock::now,
-    config::{Config, ReadRepair, SyncPolicy},
+    config::{Config, ReadRepair, Secret, SyncPolicy, ValueError},
     driver::Driver,
     face::Face,
     http::{self, HttpSettings},
@@ -51,6 +52,9 @@ pub enum ServeError {
     /// The configuration has no such node.
     #[error("the configuration has no node {0}")]
     UnknownNode(NodeId),
+    /// Others could reach the node, and nothing would keep them out.
+    #[error(transparent)]
+    Exposed(#[from] ValueError),
     /// The nodes make no ring.
     #[error("the nodes make no ring")]
     Ring(#[from] quorate_ring::RingError),
@@ -113,7 +117,7 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let ServeOptions { config, id, data_dir, listen, on_listening, .. } = options;
     let place = config.node(id).ok_or(ServeError::UnknownNode(id))?;
-    let addr = listen.unwrap_or(place.addr);
+    let addr = config.check_addr(listen.unwrap_or(place.addr))?;
     let ring = ring(&config)?;
     let fingerprint = ring.fingerprint();
 
@@ -130,7 +134,7 @@ async fn serve(
     let driver = Driver::new(node, local, lock, stored);
 
     let identity = Identity { node: id, incarnation, fingerprint, newest: Protocol::NEWEST };
-    let trust = Trust::default();
+    let trust = trust(&config);
     let peers = config.nodes.iter().filter(|node| node.id != id);
     let peers: Vec<(NodeId, SocketAddr)> = peers.map(|node| (node.id, node.addr)).collect();
     let streams = StreamOptions::default();
@@ -229,7 +233,9 @@ fn http_settings(config: &Config, id: NodeId) -> HttpSettings {
     let quorum = Quorum::new(config.n, config.r, config.w, config.sloppy)
         .expect("the configuration was checked");
     let addresses = config.nodes.iter().map(|node| node.addr.to_string());
-    let tokens = config.client_tokens.as_ref();
+    let revealed = |secrets: &Vec<Secret>| {
+        secrets.iter().map(|secret| secret.reveal().to_owned()).collect::<Vec<_>>()
+    };
     HttpSettings {
         nodes: config.nodes.iter().map(|node| node.id).collect(),
         timeout: config.timeout,
@@ -237,9 +243,18 @@ fn http_settings(config: &Config, id: NodeId) -> HttpSettings {
         max_in_flight: config.max_in_flight,
         max_connections: config.max_connections,
         allowed_hosts: addresses.chain(config.allowed_hosts.iter().cloned()).collect(),
-        client_tokens: tokens
-            .map(|tokens| tokens.iter().map(|token| token.reveal().to_owned()).collect()),
+        client_tokens: config.client_tokens.as_ref().map(revealed),
+        cluster_secrets: revealed(&config.cluster_secrets),
         ..HttpSettings::new(id, quorum)
+    }
+}
+
+fn trust(config: &Config) -> Trust {
+    let mut secrets = config.cluster_secrets.iter().map(|secret| secret.reveal().as_bytes());
+    match secrets.next() {
+        Some(first) => Trust::Secrets(Secrets::new(first, secrets.next())),
+        None if config.insecure => Trust::Anyone,
+        None => Trust::Loopback,
     }
 }
 

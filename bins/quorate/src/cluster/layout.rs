@@ -5,7 +5,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use quorate_server::config::Config;
+use quorate_server::config::{Config, Overrides};
 use serde_json::json;
 
 use crate::{Usage, args::ClusterArgs};
@@ -26,11 +26,11 @@ impl Layout {
     /// writes one into the data folder.
     pub(super) fn choose(args: &ClusterArgs) -> Result<Self> {
         if let Some(path) = &args.config {
-            return Self::load(path);
+            return Self::load(path, args);
         }
         let here = Path::new("nodes.json");
         if here.exists() {
-            let layout = Self::load(here)?;
+            let layout = Self::load(here, args)?;
             if layout.fits(args) {
                 return Ok(layout);
             }
@@ -42,7 +42,7 @@ impl Layout {
         )?;
         let written = fs::create_dir_all(&args.data_dir).and_then(|()| fs::write(&path, text));
         written.with_context(|| format!("{} cannot be written", path.display()))?;
-        Self::load(&path)
+        Self::load(&path, args)
     }
 
     /// Makes sure that nobody listens where the nodes are to listen.
@@ -63,8 +63,14 @@ impl Layout {
         Ok(())
     }
 
-    fn load(path: &Path) -> Result<Self> {
-        let config = Config::load(path)?;
+    fn load(path: &Path, args: &ClusterArgs) -> Result<Self> {
+        let trust = args.trust.clone();
+        let overrides = Overrides {
+            cluster_secret: trust.secret.cluster_secret,
+            insecure: trust.insecure,
+            ..Overrides::default()
+        };
+        let config = Config::load_with(path, &overrides)?;
         Ok(Self { path: path.to_owned(), config })
     }
 
@@ -90,9 +96,12 @@ fn generated(nodes: u16, base_port: u16) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::{SecretArgs, TrustArgs};
 
     fn args(data_dir: &Path, nodes: Option<u16>, base_port: Option<u16>) -> ClusterArgs {
-        ClusterArgs { nodes, base_port, config: None, data_dir: data_dir.to_owned() }
+        let secret = SecretArgs { cluster_secret: None };
+        let trust = TrustArgs { secret, insecure: false };
+        ClusterArgs { nodes, base_port, config: None, data_dir: data_dir.to_owned(), trust }
     }
 
     #[test]

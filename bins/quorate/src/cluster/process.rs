@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::output::{Stream, forward};
+use crate::args::ClusterArgs;
 
 /// A child process that runs one node.
 pub(super) struct Node {
@@ -26,13 +27,26 @@ pub(super) struct Node {
 
 impl Node {
     /// Starts node `id` of the configuration at `config`.
-    pub(super) fn start(id: NodeId, config: &Path, data_dir: &Path, prefix: &str) -> Result<Self> {
+    pub(super) fn start(
+        id: NodeId,
+        config: &Path,
+        args: &ClusterArgs,
+        prefix: &str,
+    ) -> Result<Self> {
         let program = env::current_exe().context("this program's own file is not known")?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        // Not as options, which others on this machine can see.
+        if let Some(secret) = &args.trust.secret.cluster_secret {
+            command.env("QUORATE_CLUSTER_SECRET", secret.reveal());
+        }
+        if args.trust.insecure {
+            command.env("QUORATE_INSECURE", "true");
+        }
+        let mut child = command
             .args(["serve", "--exit-with-stdin", "--id", id.as_str(), "--config"])
             .arg(config)
             .arg("--data-dir")
-            .arg(data_dir.join(id.as_str()))
+            .arg(args.data_dir.join(id.as_str()))
             .env_remove("QUORATE_LISTEN")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

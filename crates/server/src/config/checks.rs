@@ -11,6 +11,9 @@ pub(super) const MAX_SECONDS: u64 = 10 * 366 * 24 * 3600;
 /// Most bytes of a token or a file with a secret.
 pub(super) const MAX_NAME_BYTES: usize = 4096;
 
+/// Most characters of a cluster secret.
+const MAX_SECRET_CHARS: usize = 1024;
+
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) fn check_host(host: String) -> Result<String, String> {
@@ -23,12 +26,31 @@ pub(super) fn check_host(host: String) -> Result<String, String> {
     }
 }
 
-pub(super) fn check_secret(secret: Secret) -> Result<Secret, String> {
-    let chars = secret.reveal().chars().count();
-    if chars >= MIN_SECRET_CHARS {
-        return Ok(secret);
+/// One secret, or two that are separated by white space.
+pub(super) fn check_secrets(text: &Secret) -> Result<Vec<Secret>, String> {
+    let secrets: Vec<_> = text.reveal().split_whitespace().collect();
+    match secrets.len() {
+        1 | 2 => secrets.into_iter().map(check_secret).collect(),
+        0 => Err("is empty".to_owned()),
+        count => Err(format!("has {count} secrets; two are enough to replace one by another")),
     }
-    Err(format!("has {chars} characters, and a secret needs at least {MIN_SECRET_CHARS}"))
+}
+
+/// It goes into a header, too. What is wrong with it must not show it.
+pub(super) fn check_secret(text: &str) -> Result<Secret, String> {
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a secret is visible ASCII without spaces".to_owned());
+    }
+    let chars = text.len();
+    if chars < MIN_SECRET_CHARS {
+        return Err(format!(
+            "has {chars} characters, and a secret needs at least {MIN_SECRET_CHARS}"
+        ));
+    }
+    if chars > MAX_SECRET_CHARS {
+        return Err(format!("has {chars} characters, and a secret at most {MAX_SECRET_CHARS}"));
+    }
+    Ok(Secret::new(text))
 }
 
 pub(super) fn check_token(token: String) -> Result<String, String> {

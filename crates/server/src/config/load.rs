@@ -17,7 +17,8 @@ use super::{
     SyncPolicy,
     checks::{
         MAX_LIMIT, MAX_NAME_BYTES, MAX_SECONDS, between, check_ae_interval, check_ae_max,
-        check_host, check_secret, check_timeout, check_token, parsed, to_usize, within,
+        check_host, check_secret, check_secrets, check_timeout, check_token, parsed, to_usize,
+        within,
     },
     fields::{Fields, Problems},
     outline::Outline,
@@ -57,18 +58,29 @@ const FIELDS: &[&str] = &[
 const NODE_FIELDS: &[&str] = &["id", "addr", "zone", "weight"];
 const TLS_FIELDS: &[&str] = &["cert", "key", "ca"];
 
-pub(super) const UNUSED_SECRET: &str = "cluster_secret is set, but nodes do not authenticate each \
-    other with it yet: only loopback addresses may be used";
+pub(super) const INSECURE: &str = "--insecure: anybody who reaches this node can read and change \
+    all data, and can pretend to be one of its peers";
 
-pub(super) fn load(path: &Path) -> Result<Config, ConfigErrors> {
+/// `may_be_exposed` says that addresses are allowed which others can reach, even if the file has no
+/// secret.
+pub(super) fn load(path: &Path, may_be_exposed: bool) -> Result<Config, ConfigErrors> {
     let source = path.display().to_string();
     let text = read_limited(path, MAX_CONFIG_BYTES)
         .map_err(|error| whole_file(&source, None, error.to_string()))?;
-    parse(&text, &source, path.parent().unwrap_or(Path::new("")))
+    read(&text, &source, path.parent().unwrap_or(Path::new("")), may_be_exposed)
 }
 
 /// Reads `text`; `folder` is where relative paths in it start.
 pub(super) fn parse(text: &str, source: &str, folder: &Path) -> Result<Config, ConfigErrors> {
+    read(text, source, folder, false)
+}
+
+fn read(
+    text: &str,
+    source: &str,
+    folder: &Path,
+    may_be_exposed: bool,
+) -> Result<Config, ConfigErrors> {
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| {
         let place = Place { line: error.line(), column: error.column() };
         let what = error.to_string();
@@ -82,9 +94,25 @@ pub(super) fn parse(text: &str, source: &str, folder: &Path) -> Result<Config, C
     let value: Value =
         serde_json::from_str(text).map_err(|error| whole_file(source, None, error.to_string()))?;
     let mut problems = Problems::new(outline);
-    match build(value, folder, &mut problems) {
+    let config = build(value, folder, &mut problems);
+    if let Some(config) = config.as_ref().filter(|_| !may_be_exposed) {
+        check_exposure(config, &mut problems);
+    }
+    match config {
         Some(config) if problems.is_empty() => Ok(config),
         _ => Err(ConfigErrors { source: source.to_owned(), problems: problems.into_found() }),
+    }
+}
+
+/// Without a secret, nobody but this machine may be able to reach a node.
+fn check_exposure(config: &Config, problems: &mut Problems) {
+    if ["cluster_secret", "cluster_secret_file"].iter().any(|field| problems.has(field)) {
+        return; // one that is no good is a problem of its own
+    }
+    for (i, node) in config.nodes.iter().enumerate() {
+        if let Err(error) = config.check_addr(node.addr) {
+            problems.add(&format!("nodes[{i}].addr"), error.to_string());
+        }
     }
 }
 
@@ -162,7 +190,8 @@ fn build(value: Value, folder: &Path, problems: &mut Problems) -> Option<Config>
             .unwrap_or(10_000),
         allowed_hosts: allowed_hosts(&mut fields, problems),
         client_tokens: None,
-        cluster_secret: cluster_secret(&mut fields, folder, problems),
+        cluster_secrets: cluster_secrets(&mut fields, folder, problems),
+        insecure: false,
         warnings: Vec::new(),
     };
     let unused_tokens = client_tokens(&mut fields, &mut config, problems);
@@ -229,7 +258,7 @@ fn node(value: Value, path: &str, problems: &mut Problems) -> PartialNode {
     let node = PartialNode {
         id: fields.take_checked("id", problems, |id: String| parsed(&id)),
         addr: fields.take_checked("addr", problems, |addr: String| {
-            parse_addr(&addr).and_then(check_loopback).map_err(|error| error.to_string())
+            parse_addr(&addr).map_err(|error| error.to_string())
         }),
         zone: fields.take_checked("zone", problems, |zone: String| {
             let fits = (1..=MAX_ZONE_BYTES).contains(&zone.len());
@@ -270,20 +299,26 @@ fn client_tokens(fields: &mut Fields, config: &mut Config, problems: &mut Proble
     unused
 }
 
-fn cluster_secret(fields: &mut Fields, folder: &Path, problems: &mut Problems) -> Option<Secret> {
+fn cluster_secrets(fields: &mut Fields, folder: &Path, problems: &mut Problems) -> Vec<Secret> {
     if problems.has("cluster_secret") && problems.has("cluster_secret_file") {
         problems.add("cluster_secret_file", "there is a cluster_secret as well; keep one of them");
     }
-    let written = fields
-        .take_checked("cluster_secret", problems, |text: String| check_secret(Secret::new(text)));
+    let written = fields.take_checked("cluster_secret", problems, |value: Value| match value {
+        Value::String(text) => Ok(vec![check_secret(&text)?]),
+        Value::Array(list) if (1..=2).contains(&list.len()) => {
+            let texts = list.iter().map(|text| text.as_str().ok_or("must hold strings only"));
+            texts.map(|text| check_secret(text?)).collect()
+        }
+        _ => Err("must be a string, or a list of one or two".to_owned()),
+    });
     let read = fields.take_checked("cluster_secret_file", problems, |file: String| {
         let path = folder.join(file);
         let text = read_limited(&path, MAX_NAME_BYTES)
             .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         check_private(&path)?;
-        check_secret(Secret::new(text.trim_end()))
+        check_secrets(&Secret::new(text))
     });
-    written.or(read)
+    written.or(read).unwrap_or_default()
 }
 
 /// Refuses a secret that other users of the machine can read.
@@ -310,7 +345,7 @@ fn not_supported_yet(fields: &mut Fields, problems: &mut Problems) {
             tls.take::<String>(name, problems);
         }
         tls.finish(TLS_FIELDS, problems);
-        problems.add(&path, "is not supported yet; remove it and stay on loopback addresses");
+        problems.add(&path, "is not supported yet; remove it");
     }
     fields.take_checked("admin_auth", problems, |auth: String| {
         let known = auth == "peer";
@@ -332,9 +367,6 @@ fn warnings(config: &Config, unused_tokens: bool) -> Vec<String> {
             "w = {w} is not a majority of n = {n}: of two acknowledged writes the earlier one may win \
              where clocks differ"
         ));
-    }
-    if config.cluster_secret.is_some() {
-        warnings.push(UNUSED_SECRET.to_owned());
     }
     if unused_tokens {
         warnings.push(
@@ -405,7 +437,8 @@ mod tests {
         assert_eq!((config.sync, config.snapshot_interval), (SyncPolicy::Always, None));
         assert_eq!((config.max_value_bytes, config.max_in_flight), (8_388_608, 4096));
         assert_eq!((config.max_connections, config.max_clock_skew_ms), (4096, 10_000));
-        assert_eq!((&config.client_tokens, &config.cluster_secret), (&None, &None));
+        assert_eq!((&config.client_tokens, config.cluster_secrets.len()), (&None, 0));
+        assert!(!config.insecure);
         assert_eq!(config.warnings, Vec::<String>::new());
     }
 
@@ -448,7 +481,8 @@ mod tests {
         assert_eq!(config.allowed_hosts, ["a.test", "b.test:80"]);
         assert_eq!(config.client_tokens, Some(vec![Secret::new("abc")]));
         assert!(!format!("{config:?}").contains("0123456789"), "a secret is never shown");
-        assert_eq!(config.warnings, [UNUSED_SECRET]);
+        assert_eq!(config.cluster_secrets, [Secret::new("0123456789abcdef0123456789abcdef")]);
+        assert_eq!(config.warnings, Vec::<String>::new());
     }
 
     #[test]
@@ -490,7 +524,8 @@ mod tests {
         let found = problems(r#"{"nodes": [{"id": "n1", "addr": "0.0.0.0:9001"}]}"#);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].0, "nodes[0].addr");
-        assert!(found[0].1.contains("cannot authenticate each other yet"), "{}", found[0].1);
+        assert!(found[0].1.contains("without a cluster secret anybody"), "{}", found[0].1);
+        assert!(found[0].1.contains("give all nodes the same cluster_secret"), "{}", found[0].1);
         assert!(found[0].1.contains("write 127.0.0.1:9001"), "{}", found[0].1);
     }
 
@@ -512,6 +547,26 @@ mod tests {
         let (field, what) = problem_of(r#", "cluster_secret": "xyzzy""#);
         assert_eq!(field, "cluster_secret");
         assert!(what.contains("at least 32") && !what.contains("xyzzy"), "{what}");
+    }
+
+    #[test]
+    fn a_secret_is_a_string_or_a_list_of_two_and_opens_the_node_to_others() {
+        let (a, b) = ("a".repeat(32), "b".repeat(32));
+        let text = |secret: &str| {
+            let nodes = r#""nodes": [{"id": "n1", "addr": "10.0.0.1:9001"}]"#;
+            Config::parse(&format!("{{{nodes}, \"cluster_secret\": {secret}}}"))
+        };
+        let both = text(&format!(r#"["{a}", "{b}"]"#)).unwrap();
+        assert_eq!(both.cluster_secrets, [Secret::new(a.as_str()), Secret::new(b.as_str())]);
+        assert_eq!(text(&format!(r#""{a}""#)).unwrap().cluster_secrets.len(), 1);
+        for bad in
+            ["[]", "7", "[1]", &format!(r#"["{a}", "{a}", "{a}"]"#), &format!(r#""{a} {b}""#)]
+        {
+            let error = text(bad).unwrap_err();
+            assert_eq!(error.problems.len(), 1, "{error}");
+            assert_eq!(error.problems[0].field, "cluster_secret");
+            assert!(!error.to_string().contains(&a), "a secret is never shown");
+        }
     }
 
     #[test]
@@ -591,7 +646,10 @@ mod tests {
         std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
         std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o600)).unwrap();
         let expected = Secret::new("0123456789abcdef0123456789abcdef");
-        assert_eq!(Config::load(&path).unwrap().cluster_secret, Some(expected));
+        assert_eq!(Config::load(&path).unwrap().cluster_secrets, vec![expected.clone()]);
+        let next = "fedcba9876543210fedcba9876543210";
+        std::fs::write(&secret, format!("{}\n{next}\n", expected.reveal())).unwrap();
+        assert_eq!(Config::load(&path).unwrap().cluster_secrets, [expected, Secret::new(next)]);
 
         std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o644)).unwrap();
         assert!(Config::load(&path).unwrap_err().to_string().contains("chmod 600"));

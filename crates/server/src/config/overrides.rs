@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use super::{
     Config, ConfigErrors, Problem, Secret, SyncPolicy,
-    checks::{check_ae_interval, check_ae_max, check_host, check_secret, check_timeout},
-    load::UNUSED_SECRET,
+    checks::{check_ae_interval, check_ae_max, check_host, check_secrets, check_timeout},
+    load::INSECURE,
 };
 
 /// What a command line or the environment says in place of `nodes.json`; `None` leaves a field as
@@ -26,8 +26,10 @@ pub struct Overrides {
     pub timeout: Option<Duration>,
     /// Further names that a request's `Host` may have, besides those in the file.
     pub allowed_hosts: Vec<String>,
-    /// The secret shared by all nodes.
+    /// The secret shared by all nodes, or two of them, separated by white space.
     pub cluster_secret: Option<Secret>,
+    /// Allow addresses that others can reach although there is no secret.
+    pub insecure: bool,
 }
 
 impl Overrides {
@@ -37,7 +39,7 @@ impl Overrides {
             checked.take("--anti-entropy-interval", self.anti_entropy_interval, check_ae_interval);
         let max = checked.take("--anti-entropy-max", self.anti_entropy_max_per_tick, check_ae_max);
         let timeout = checked.take("--timeout", self.timeout, check_timeout);
-        let secret = checked.take("--cluster-secret", self.cluster_secret.clone(), check_secret);
+        let secrets = checked.take("--cluster-secret", self.cluster_secret.as_ref(), check_secrets);
         let hosts: Vec<_> = self
             .allowed_hosts
             .iter()
@@ -51,10 +53,13 @@ impl Overrides {
         if let Some(interval) = self.snapshot_interval {
             config.snapshot_interval = (!interval.is_zero()).then_some(interval);
         }
-        if secret.is_some() && config.cluster_secret.is_none() {
-            config.warnings.push(UNUSED_SECRET.to_owned());
+        if let Some(secrets) = secrets {
+            config.cluster_secrets = secrets;
         }
-        config.cluster_secret = secret.or(config.cluster_secret.take());
+        if self.insecure && config.cluster_secrets.is_empty() {
+            config.insecure = true;
+            config.warnings.push(INSECURE.to_owned());
+        }
         config.anti_entropy = self.anti_entropy.unwrap_or(config.anti_entropy);
         config.anti_entropy_interval = interval.unwrap_or(config.anti_entropy_interval);
         config.anti_entropy_max_per_tick = max.unwrap_or(config.anti_entropy_max_per_tick);
@@ -72,12 +77,12 @@ struct Checked {
 }
 
 impl Checked {
-    fn take<T>(
+    fn take<T, U>(
         &mut self,
         option: &str,
         value: Option<T>,
-        check: impl FnOnce(T) -> Result<T, String>,
-    ) -> Option<T> {
+        check: impl FnOnce(T) -> Result<U, String>,
+    ) -> Option<U> {
         check(value?)
             .map_err(|what| {
                 self.problems.push(Problem { field: option.to_owned(), place: None, what });
@@ -142,5 +147,28 @@ mod tests {
         assert_eq!(fields, ["--anti-entropy-interval", "--anti-entropy-max", "--cluster-secret"]);
         assert!(!error.to_string().contains("short\""), "a secret is never shown: {error}");
         assert_eq!(changed, config());
+    }
+
+    #[test]
+    fn a_secret_or_an_explicit_wish_opens_the_node_to_others() {
+        let secret = |text: &str| Overrides {
+            cluster_secret: Some(Secret::new(text)),
+            ..Overrides::default()
+        };
+        let insecure = Overrides { insecure: true, ..Overrides::default() };
+        let others = "10.0.0.1:9001".parse().unwrap();
+        let mut changed = config();
+        assert!(changed.check_addr(others).is_err());
+        changed.apply(&insecure).unwrap();
+        assert!(changed.insecure && changed.check_addr(others).is_ok());
+        assert_eq!(changed.warnings, [INSECURE]);
+
+        let mut changed = config();
+        let (a, b) = ("a".repeat(32), "b".repeat(32));
+        changed.apply(&secret(&format!("{a} {b}"))).unwrap();
+        assert_eq!(changed.cluster_secrets, [Secret::new(a), Secret::new(b)]);
+        changed.apply(&insecure).unwrap();
+        assert!(!changed.insecure && changed.check_addr(others).is_ok());
+        assert!(changed.apply(&secret("")).is_err());
     }
 }

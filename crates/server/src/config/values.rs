@@ -27,18 +27,20 @@ pub fn parse_addr(text: &str) -> Result<SocketAddr, ValueError> {
     })
 }
 
-/// Lets only loopback addresses through.
+/// Lets only loopback addresses through, which is all that is safe without a cluster secret.
 ///
 /// # Errors
-/// For every other address: nodes cannot tell yet whether a peer is one of them, so whoever
-/// reached the port could read and write everything.
+/// For every other address: without a secret nodes cannot tell whether a peer is one of them, so
+/// whoever reached the port could read and write everything.
 pub fn check_loopback(addr: SocketAddr) -> Result<SocketAddr, ValueError> {
     if addr.ip().to_canonical().is_loopback() {
         return Ok(addr);
     }
     Err(ValueError(format!(
-        "{addr} is not a loopback address, and nodes cannot authenticate each other yet, so anybody \
-         who reaches it could read and change all data; write 127.0.0.1:{0} (or [::1]:{0})",
+        "{addr} is not a loopback address, and without a cluster secret anybody who reaches it could \
+         read and change all data; give all nodes the same cluster_secret (as \
+         QUORATE_CLUSTER_SECRET, for example), or write 127.0.0.1:{0} (or [::1]:{0}); --insecure \
+         starts the node nonetheless",
         addr.port()
     )))
 }

@@ -19,6 +19,8 @@ pub(super) enum Class {
     Client,
     /// The other nodes.
     Peer,
+    /// The other nodes as well, which prove who they are while the stream is set up.
+    Stream,
     /// Those who run the cluster.
     Operator,
 }
@@ -30,23 +32,39 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Whether the sender may call paths of this class.
 ///
-/// Peers and operators are not asked who they are: without a shared secret a node listens on
+/// Peers and operators show the cluster's secret if it has one; without it, a node listens on
 /// loopback addresses only.
 ///
 /// # Errors
-/// `401` without credentials, `403` with wrong ones.
+/// Clients get `401` without credentials and `403` with wrong ones, peers and operators always the
+/// same `401`.
 pub(super) fn admit(class: Class, parts: &Parts, settings: &HttpSettings) -> Result<(), Problem> {
     match (class, &settings.client_tokens) {
-        (Class::Client, Some(tokens)) => bearer(&parts.headers, tokens),
-        (Class::Probe | Class::Client | Class::Peer | Class::Operator, _) => Ok(()),
+        (Class::Client, Some(tokens)) => match shows_one_of(&parts.headers, tokens) {
+            Some(true) => Ok(()),
+            Some(false) => Err(Problem::new(StatusCode::FORBIDDEN, "no such token")),
+            None => Err(unauthorized("a bearer token is needed")),
+        },
+        (Class::Peer | Class::Operator, _) if !settings.cluster_secrets.is_empty() => {
+            match shows_one_of(&parts.headers, &settings.cluster_secrets) {
+                Some(true) => Ok(()),
+                Some(false) | None => {
+                    Err(unauthorized("the cluster secret is needed as a bearer token"))
+                }
+            }
+        }
+        (Class::Probe | Class::Client | Class::Peer | Class::Operator | Class::Stream, _) => Ok(()),
     }
 }
 
-fn bearer(headers: &HeaderMap, tokens: &[String]) -> Result<(), Problem> {
-    let Some(credentials) = headers.get(AUTHORIZATION) else {
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "a bearer token is needed")
-            .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
-    };
+fn unauthorized(detail: &'static str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, detail)
+        .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+}
+
+/// Whether the bearer token is one of these; `None` if there are no credentials.
+fn shows_one_of(headers: &HeaderMap, tokens: &[String]) -> Option<bool> {
+    let credentials = headers.get(AUTHORIZATION)?;
     let given = match credentials.as_bytes().split_at_checked(7) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => token,
         _ => b"",
@@ -54,11 +72,7 @@ fn bearer(headers: &HeaderMap, tokens: &[String]) -> Result<(), Problem> {
     // No early end: how long it takes must not tell how much of which token was right.
     let known =
         tokens.iter().fold(Choice::from(0), |known, token| known | token.as_bytes().ct_eq(given));
-    if bool::from(known) && !given.is_empty() {
-        Ok(())
-    } else {
-        Err(Problem::new(StatusCode::FORBIDDEN, "no such token"))
-    }
+    Some(bool::from(known) && !given.is_empty())
 }
 
 /// Refuses requests that can be understood in two ways, that mean somebody else, or that a page

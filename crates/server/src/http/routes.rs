@@ -133,11 +133,13 @@ impl Face {
         upload: &mut Upload,
     ) -> Result<Answer, Problem> {
         let _share = match route.class() {
-            Class::Client | Class::Peer => Some(self.requests.take(1).ok_or_else(|| {
-                let problem = Problem::unavailable("too many requests at once");
-                let is_write = route.class() == Class::Client && !parts.method.is_safe();
-                if is_write { kv::not_begun(problem) } else { problem }
-            })?),
+            Class::Client | Class::Peer | Class::Stream => {
+                Some(self.requests.take(1).ok_or_else(|| {
+                    let problem = Problem::unavailable("too many requests at once");
+                    let is_write = route.class() == Class::Client && !parts.method.is_safe();
+                    if is_write { kv::not_begun(problem) } else { problem }
+                })?)
+            }
             // Who watches a node must see it above all when it is overloaded.
             Class::Probe | Class::Operator => {
                 self.ignore(upload).await?;
@@ -197,7 +199,8 @@ impl<'a> Route<'a> {
         match self {
             Self::Health | Self::Ready => Class::Probe,
             Self::Kv { .. } | Self::Planned("/batch" | "/watch") => Class::Client,
-            Self::Put | Self::Get | Self::Keys | Self::Stream => Class::Peer,
+            Self::Put | Self::Get | Self::Keys => Class::Peer,
+            Self::Stream => Class::Stream,
             Self::Metrics
             | Self::Page(_)
             | Self::Ring

@@ -29,6 +29,8 @@ pub struct HttpSettings {
     pub allowed_hosts: BTreeSet<String>,
     /// The bearer tokens that let a client in; `None` lets everyone in.
     pub client_tokens: Option<Vec<String>>,
+    /// The secrets of which peers and operators must show one; none lets everyone in.
+    pub cluster_secrets: Vec<String>,
     /// The limits that no configuration file names.
     pub limits: HttpLimits,
 }
@@ -74,12 +76,13 @@ impl HttpSettings {
             max_connections: 4096,
             allowed_hosts: BTreeSet::new(),
             client_tokens: None,
+            cluster_secrets: Vec::new(),
             limits: HttpLimits::default(),
         }
     }
 }
 
-/// Leaves the tokens out.
+/// Leaves tokens and secrets out.
 impl fmt::Debug for HttpSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let numbers = BTreeMap::from([
@@ -87,6 +90,7 @@ impl fmt::Debug for HttpSettings {
             ("max_in_flight", self.max_in_flight),
             ("max_connections", self.max_connections),
             ("client_tokens", self.client_tokens.as_ref().map_or(0, Vec::len)),
+            ("cluster_secrets", self.cluster_secrets.len()),
         ]);
         f.debug_struct("HttpSettings")
             .field("node", &self.node)
@@ -127,6 +131,7 @@ mod tests {
         let node = NodeId::new("n1").unwrap();
         let mut settings = HttpSettings::new(node, Quorum::new(1, 1, 1, true).unwrap());
         settings.client_tokens = Some(vec!["open-sesame".into()]);
+        settings.cluster_secrets = vec!["sesame-too".into()];
         assert!(!format!("{settings:?}").contains("sesame"));
     }
 }

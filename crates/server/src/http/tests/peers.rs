@@ -200,3 +200,39 @@ async fn a_backup_has_a_name_and_no_path() {
         reply.assert_problem(400, &[("parameter", json!("dir"))]);
     }
 }
+
+#[tokio::test]
+async fn with_a_secret_peers_and_operators_must_show_it() {
+    let secrets = vec!["s".repeat(32), "t".repeat(32)];
+    let server = start_with(|settings| settings.cluster_secrets = secrets.clone()).await;
+    let body = r#"{"key":"cat"}"#;
+    let calls = [
+        ("POST /internal/get", body),
+        ("POST /internal/put", "{}"),
+        ("POST /internal/keys", ""),
+        ("GET /debug/hints", ""),
+        ("GET /metrics", ""),
+        ("GET /admin/status", ""),
+        ("POST /admin/backup?dir=x", ""),
+    ];
+    let wrong = ["", "Authorization: Bearer ssss\r\n", "Authorization: Basic c3M6\r\n"];
+    for (line, body) in calls {
+        let mut replies = Vec::new();
+        for headers in wrong {
+            let reply = server.call(line, headers, body).await;
+            reply.assert_problem(401, &[]);
+            assert_eq!(reply.header("www-authenticate"), "Bearer");
+            replies.push(reply.json());
+        }
+        assert!(replies.iter().all(|reply| *reply == replies[0]), "{replies:?}");
+    }
+    server.backend.assert_not_asked();
+    for secret in &secrets {
+        let right = format!("Authorization: Bearer {secret}\r\n");
+        assert_eq!(server.call("POST /internal/get", &right, body).await.status, 200);
+        assert_eq!(server.call("GET /debug/hints", &right, "").await.status, 200);
+    }
+    for open in ["GET /health", "GET /ready", "GET /kv/cat"] {
+        assert_ne!(server.call(open, "", "").await.status, 401, "{open}");
+    }
+}
