@@ -26,6 +26,7 @@ const NAMES: &[&str] = &[
     "allowed-hosts",
     "nodes",
     "base-port",
+    "insecure",
 ];
 
 /// Respells the options of `serve` and `cluster`: `-data_dir=x` becomes `--data-dir=x`. All else,

@@ -227,6 +227,7 @@ async fn with_a_secret_peers_and_operators_must_show_it() {
         assert!(replies.iter().all(|reply| *reply == replies[0]), "{replies:?}");
     }
     server.backend.assert_not_asked();
+    *server.backend.local_reply.lock().unwrap() = Response::Found(None);
     for secret in &secrets {
         let right = format!("Authorization: Bearer {secret}\r\n");
         assert_eq!(server.call("POST /internal/get", &right, body).await.status, 200);
