@@ -308,23 +308,23 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
+/// The number of the first ambiguous request in what comes in these `pieces`, and how many heads
+/// were followed to their end.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Option<u64>, u64) {
+    let mut scan = Scan::default();
+    pieces.into_iter().for_each(|piece| scan.feed(piece));
+    (matches!(scan.state, State::Ambiguous).then_some(scan.requests), scan.requests)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The number of the first ambiguous request, and how many heads were followed to their end.
-    fn scan(bytes: &[u8], step: usize) -> (Option<u64>, u64) {
-        let mut scan = Scan::default();
-        for piece in bytes.chunks(step) {
-            scan.feed(piece);
-        }
-        (matches!(scan.state, State::Ambiguous).then_some(scan.requests), scan.requests)
-    }
-
     #[track_caller]
     fn assert_scan(text: &str, expected: (Option<u64>, u64)) {
         for step in [1, 2, 3, 7, text.len()] {
-            assert_eq!(scan(text.as_bytes(), step), expected, "{text:?} in steps of {step}");
+            assert_eq!(scan(text.as_bytes().chunks(step)), expected, "{text:?} in steps of {step}");
         }
     }
 
@@ -361,6 +361,6 @@ mod tests {
             "PUT /a HTTP/1.1\r\nContent-Length: x\r\n\r\nGET / HTTP/1.1\r\n\r\n",
             (None, 1),
         );
-        assert_eq!(scan(&[b'x'; 2 * MAX_LINE_BYTES], 100), (None, 0));
+        assert_eq!(scan([b'x'; 2 * MAX_LINE_BYTES].chunks(100)), (None, 0));
     }
 }

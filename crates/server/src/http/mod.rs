@@ -17,6 +17,8 @@ mod backend;
 mod body;
 mod budget;
 mod framing;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod hosts;
 mod internal;
 mod json;
