@@ -234,11 +234,13 @@ impl Scan {
                     }
                 }
                 _ => {
-                    let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else {
+                    let end = bytes.iter().position(|&byte| byte == b'\n');
+                    if self.line.len() + end.unwrap_or(bytes.len()) > MAX_LINE_BYTES {
+                        self.state = State::Lost;
+                        return;
+                    }
+                    let Some(end) = end else {
                         self.line.extend_from_slice(bytes);
-                        if self.line.len() > MAX_LINE_BYTES {
-                            self.state = State::Lost;
-                        }
                         return;
                     };
                     let (line, rest) = bytes.split_at(end);
@@ -362,5 +364,16 @@ mod tests {
             (None, 1),
         );
         assert_eq!(scan([b'x'; 2 * MAX_LINE_BYTES].chunks(100)), (None, 0));
+    }
+
+    #[test]
+    fn a_line_is_too_long_however_it_is_cut() {
+        for (bytes, heads) in [(MAX_LINE_BYTES, 1), (MAX_LINE_BYTES + 1, 0)] {
+            let head = format!("{}\n\n", "x".repeat(bytes));
+            for step in [100, MAX_LINE_BYTES, head.len()] {
+                let found = scan(head.as_bytes().chunks(step));
+                assert_eq!(found, (None, heads), "{bytes} bytes in steps of {step}");
+            }
+        }
     }
 }
