@@ -9,6 +9,9 @@ pub(crate) const ALIGN_BYTES: usize = 8;
 /// The greatest distance between a frame and the last synced one that a header can tell.
 pub(crate) const MAX_LAG: u64 = (1 << 24) - 1;
 
+/// The greatest sequence number that is believed. No log comes near it, and what follows on it can still be counted.
+pub(crate) const MAX_SEQ: u64 = u64::MAX / 2;
+
 /// The header of a frame: `len u32, kind u8, lag u24, seq u64, payload crc u32, header crc u32`, little-endian.
 ///
 /// Both checksums start from the segment's epoch, so what another segment left in a recycled file never counts.
@@ -64,7 +67,7 @@ impl FrameHeader {
     /// Reads a header; `None` unless it was written under this epoch and is whole.
     pub(crate) fn decode(bytes: &[u8; HEADER_BYTES], epoch: u32) -> Option<Self> {
         let header = Self::decode_unchecked(bytes);
-        if header.kind == 0 || header.lag == 0 {
+        if header.kind == 0 || header.lag == 0 || header.seq > MAX_SEQ {
             return None;
         }
         let crc = u32::from_le_bytes([bytes[20], bytes[21], bytes[22], bytes[23]]);
@@ -109,6 +112,13 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(FrameHeader::decode(&bytes, 7), None, "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_number_that_no_log_reaches_is_not_believed() {
+        let with = |seq| FrameHeader::decode(&FrameHeader { seq, ..HEADER }.encode(7), 7);
+        assert!(with(MAX_SEQ).is_some());
+        assert_eq!(with(MAX_SEQ + 1), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::frame::{FrameHeader, HEADER_BYTES, checksum, frame_bytes};
+use crate::frame::{FrameHeader, HEADER_BYTES, MAX_SEQ, checksum, frame_bytes};
 use crate::fs::File;
 
 /// The header has the first sector to itself, so that no write of a frame can tear it.
@@ -80,7 +80,11 @@ impl SegmentHeader {
             return Err(BadHeader::Version(version));
         }
         // A file that was copied to another name has frames of another epoch: nothing in it could be read.
-        if named != number || first_seq == 0 {
+        if named != number {
+            return Err(BadHeader::Damaged);
+        }
+        // Nobody writes these, and what is reckoned from them would overflow.
+        if !(1..=MAX_SEQ).contains(&first_seq) || file_bytes < DATA_OFFSET {
             return Err(BadHeader::Damaged);
         }
         Ok(Self { number, first_seq, recycled: flags & RECYCLED != 0, file_bytes })
@@ -261,6 +265,17 @@ mod tests {
         }
         for len in 0..HEADER_LEN {
             assert_eq!(SegmentHeader::decode(&HEADER.encode()[..len], 9), Err(BadHeader::Damaged));
+        }
+    }
+
+    #[test]
+    fn numbers_that_nobody_writes_are_damage() {
+        let is_good = |header: SegmentHeader| SegmentHeader::decode(&header.encode(), 9).is_ok();
+        for (first_seq, good) in [(0, false), (1, true), (MAX_SEQ, true), (MAX_SEQ + 1, false)] {
+            assert_eq!(is_good(SegmentHeader { first_seq, ..HEADER }), good, "{first_seq}");
+        }
+        for (file_bytes, good) in [(0, false), (DATA_OFFSET - 1, false), (DATA_OFFSET, true)] {
+            assert_eq!(is_good(SegmentHeader { file_bytes, ..HEADER }), good, "{file_bytes}");
         }
     }
 
