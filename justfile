@@ -65,6 +65,10 @@ bench *args:
 sim *args:
     scripts/sim "$@"
 
+# Bytes that nobody thought of: every target, or one, and how many executions each
+fuzz *args:
+    scripts/fuzz "$@"
+
 # Cut a disk's power under load, again and again (Linux, root)
 torture-power *args:
     scripts/torture-power "$@"

@@ -1,0 +1,158 @@
+use std::{ops::RangeInclusive, time::Duration};
+
+use arbitrary::{Result, Unstructured};
+use bytes::Bytes;
+use quorate_node::{MAX_ITEMS, MAX_SPANS, Message, PutOutcome, Refusal, Request, Response};
+use quorate_record::{
+    Digest, Key, MAX_KEY_BYTES, MAX_NODE_ID_BYTES, NodeId, Record, Stamp, Timestamp, Version,
+    Writer,
+};
+use quorate_transport::{decode_message, encode_message};
+
+use crate::within;
+
+/// How many bytes of memory one byte of a message may cost, and what comes to them once.
+const MEMORY_PER_BYTE: usize = 64;
+const MEMORY_ONCE: usize = 4096;
+
+/// Bytes are refused, or are the one form of a message; reading them takes memory in proportion.
+pub fn message(input: &[u8]) {
+    let bytes = Bytes::copy_from_slice(input);
+    let most_bytes = MEMORY_PER_BYTE * input.len() + MEMORY_ONCE;
+    if let Ok(message) = within(most_bytes, || decode_message(&bytes)) {
+        let mut again = Vec::new();
+        encode_message(&message, &mut again);
+        assert_eq!(again, bytes, "another form of {message:?}");
+    }
+}
+
+/// Every message that a node can make is read as it was written.
+pub fn any_message(input: &[u8]) {
+    let Ok(message) = some_message(&mut Unstructured::new(input)) else { return };
+    let mut bytes = Vec::new();
+    encode_message(&message, &mut bytes);
+    assert_eq!(decode_message(&bytes.into()), Ok(message));
+}
+
+fn some_message(input: &mut Unstructured<'_>) -> Result<Message> {
+    Ok(if input.arbitrary()? {
+        let (id, time_left) = (input.arbitrary()?, Duration::from_nanos(input.arbitrary()?));
+        Message::Request { id, time_left, body: request(input)? }
+    } else {
+        Message::Response { id: input.arbitrary()?, body: response(input)? }
+    })
+}
+
+fn request(input: &mut Unstructured<'_>) -> Result<Request> {
+    Ok(match input.int_in_range(0..=7)? {
+        0 => Request::Ping { wall_ms: input.arbitrary()? },
+        1 => {
+            let (key, record) = keyed_record(input)?;
+            Request::Put { key, record, hint_for: option(input, node_id)? }
+        }
+        2 => Request::Get { key: key(input)?, from_hints: input.arbitrary()? },
+        3 => Request::Version { key: key(input)? },
+        4 => Request::Merge { records: list(input, MAX_ITEMS, keyed_record)? },
+        5 => Request::Digests { spans: list(input, MAX_SPANS, span)? },
+        6 => Request::List { span: span(input)? },
+        _ => Request::Fetch { tokens: list(input, MAX_ITEMS, Unstructured::arbitrary)? },
+    })
+}
+
+fn response(input: &mut Unstructured<'_>) -> Result<Response> {
+    Ok(match input.int_in_range(0..=8)? {
+        0 => Response::Pong { wall_ms: input.arbitrary()? },
+        1 => Response::Put(outcome(input)?),
+        2 => Response::Found(option(input, record)?),
+        3 => Response::Version(option(input, version)?),
+        4 => Response::Merged(list(input, MAX_ITEMS, outcome)?),
+        5 => Response::Digests(list(input, MAX_SPANS, |input| {
+            Ok(Digest { xor: input.arbitrary()?, count: input.arbitrary()? })
+        })?),
+        6 => {
+            let items = list(input, MAX_ITEMS, |input| {
+                let (token, content) = input.arbitrary()?;
+                Ok((token, Stamp { version: version(input)?, content }))
+            })?;
+            Response::Listed { items, complete: input.arbitrary()? }
+        }
+        7 => Response::Fetched(list(input, MAX_ITEMS, keyed_record)?),
+        _ => Response::Refused(refusal(input)?),
+    })
+}
+
+fn list<'a, T>(
+    input: &mut Unstructured<'a>,
+    limit: usize,
+    each: impl Fn(&mut Unstructured<'a>) -> Result<T>,
+) -> Result<Vec<T>> {
+    // Most inputs are short: they get short lists with something in them.
+    let most = if input.ratio(1, 8)? { limit } else { 4 };
+    let count = input.int_in_range(0..=most)?;
+    (0..count).map(|_| each(input)).collect()
+}
+
+fn option<'a, T>(
+    input: &mut Unstructured<'a>,
+    some: impl Fn(&mut Unstructured<'a>) -> Result<T>,
+) -> Result<Option<T>> {
+    input.arbitrary::<bool>()?.then(|| some(input)).transpose()
+}
+
+fn outcome(input: &mut Unstructured<'_>) -> Result<PutOutcome> {
+    Ok(match input.int_in_range(0..=2)? {
+        0 => PutOutcome::Stored,
+        1 => PutOutcome::Superseded(version(input)?),
+        _ => PutOutcome::Refused(refusal(input)?),
+    })
+}
+
+fn refusal(input: &mut Unstructured<'_>) -> Result<Refusal> {
+    Ok(input
+        .choose(&[
+            Refusal::DiskFull,
+            Refusal::LogFailed,
+            Refusal::Overloaded,
+            Refusal::NoHintRoom,
+            Refusal::NotOwner,
+            Refusal::TooFarAhead,
+            Refusal::ClockAhead,
+            Refusal::TooLate,
+            Refusal::Malformed,
+            Refusal::Damaged,
+        ])?
+        .clone())
+}
+
+fn span(input: &mut Unstructured<'_>) -> Result<RangeInclusive<u64>> {
+    let (a, b): (u64, u64) = input.arbitrary()?;
+    Ok(a.min(b)..=a.max(b))
+}
+
+fn keyed_record(input: &mut Unstructured<'_>) -> Result<(Key, Record)> {
+    Ok((key(input)?, record(input)?))
+}
+
+fn key(input: &mut Unstructured<'_>) -> Result<Key> {
+    let len = input.int_in_range(1..=MAX_KEY_BYTES)?.min(input.len()).max(1);
+    Ok(Key::new(input.bytes(len)?.to_vec()).expect("it is neither empty nor too long"))
+}
+
+fn record(input: &mut Unstructured<'_>) -> Result<Record> {
+    let version = version(input)?;
+    let value = option(input, |input| Ok(Bytes::from(input.arbitrary::<Vec<u8>>()?)))?;
+    Ok(Record { version, expires_ms: input.arbitrary()?, value })
+}
+
+fn version(input: &mut Unstructured<'_>) -> Result<Version> {
+    let timestamp = Timestamp::from_bits(input.arbitrary()?);
+    let writer = Writer { node: node_id(input)?, incarnation: input.arbitrary()? };
+    Ok(Version { timestamp, writer })
+}
+
+fn node_id(input: &mut Unstructured<'_>) -> Result<NodeId> {
+    const CHARS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    let len = input.int_in_range(1..=MAX_NODE_ID_BYTES)?;
+    let text = (0..len).map(|_| Ok(char::from(*input.choose(CHARS)?))).collect::<Result<String>>();
+    Ok(NodeId::new(&text?).expect("it is neither empty nor too long"))
+}
