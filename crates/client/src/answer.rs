@@ -8,7 +8,7 @@ use quorate_record::Version;
 use serde_json::Value;
 
 use crate::{
-    Acks, ClientError,
+    Acks, ClientError, Written,
     pool::{Answer, Broken, Progress},
 };
 
@@ -103,6 +103,11 @@ impl Answer {
         version.parse().map_err(|error| ClientError::BadAnswer {
             detail: format!("its Quorate-Version is {version:?}: {error}"),
         })
+    }
+
+    /// What an answer to a write says.
+    pub(crate) fn written(&self) -> Result<Written, ClientError> {
+        Ok(Written { version: self.version()?, receipt: self.receipt()? })
     }
 
     pub(crate) fn receipt(&self) -> Result<String, ClientError> {

@@ -6,12 +6,13 @@ use std::{
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
-use quorate_record::{Key, MAX_VALUE_BYTES, Version};
+use quorate_record::{Key, MAX_KEY_BYTES, MAX_VALUE_BYTES, Version};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     AddressError, ClientError, ClientOptions, GetOptions, PutOptions,
     answer::{Failure, Kind},
+    node::Node,
     pool::{Answer, Call, Pool, Progress},
     target,
 };
@@ -64,7 +65,10 @@ impl Client {
         addrs: impl IntoIterator<Item = impl ToString>,
         options: ClientOptions,
     ) -> Result<Self, AddressError> {
-        let pool = |addr: String| Pool::new(&addr, options.idle_connections);
+        let pool = |addr: String| {
+            let node = Node::new(&addr)?;
+            Ok(Pool::new(node, options.idle_connections))
+        };
         let nodes: Vec<_> =
             addrs.into_iter().map(|addr| pool(addr.to_string())).collect::<Result<_, _>>()?;
         if nodes.is_empty() {
@@ -87,13 +91,7 @@ impl Client {
         options: &PutOptions,
     ) -> Result<Written, ClientError> {
         let value = value.into();
-        if value.len() > MAX_VALUE_BYTES {
-            let detail = format!("{} bytes, and no node takes so many", value.len());
-            return Err(ClientError::TooLarge {
-                detail,
-                limit_bytes: Some(MAX_VALUE_BYTES as u64),
-            });
-        }
+        check_value(&value)?;
         self.write(Method::PUT, key, value, options).await
     }
 
@@ -117,13 +115,8 @@ impl Client {
     ) -> Result<Option<Found>, ClientError> {
         check(key)?;
         let target = target::of_read(key, options);
-        let call = Call { method: Method::GET, target, body: Bytes::new(), token: None };
-        let answer = self.call(&call, Kind::Read, options.timeout).await?;
-        if answer.status == StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
-        let (version, receipt) = (answer.version()?, answer.receipt()?);
-        Ok(Some(Found { value: answer.body, version, receipt }))
+        let call = self.client_call(Method::GET, target, Bytes::new());
+        found(self.call(&call, Kind::Read, options.timeout).await?)
     }
 
     /// What one node says of itself and its peers.
@@ -167,9 +160,8 @@ impl Client {
         options: &PutOptions,
     ) -> Result<Written, ClientError> {
         check(key)?;
-        let call = Call { method, target: target::of_write(key, options), body, token: None };
-        let answer = self.call(&call, Kind::Write, options.timeout).await?;
-        Ok(Written { version: answer.version()?, receipt: answer.receipt()? })
+        let call = self.client_call(method, target::of_write(key, options), body);
+        self.call(&call, Kind::Write, options.timeout).await?.written()
     }
 
     async fn page(
@@ -183,9 +175,10 @@ impl Client {
         let node = match self.nodes.iter().find(|node| node.authority() == addr) {
             Some(node) => node,
             None => {
-                other = Pool::new(addr, 0).map_err(|error| ClientError::Unavailable {
-                    detail: error.to_string(),
-                    acks: None,
+                let node = Node::new(addr);
+                let detail = |error: AddressError| error.to_string();
+                other = node.map(|node| Pool::new(node, 0)).map_err(|error| {
+                    ClientError::Unavailable { detail: detail(error), acks: None }
                 })?;
                 &other
             }
@@ -194,6 +187,10 @@ impl Client {
         let call = Call { method, target: path.to_owned(), body: Bytes::new(), token };
         let attempt = Self::attempt(node, &call, Kind::Read, Instant::now() + after, after);
         attempt.await.map_err(|failure| failure.error)
+    }
+
+    fn client_call(&self, method: Method, target: String, body: Bytes) -> Call {
+        Call { method, target, body, token: self.options.token.clone() }
     }
 
     async fn call(
@@ -263,9 +260,29 @@ fn json(answer: &Answer) -> Result<serde_json::Value, ClientError> {
         .map_err(|error| ClientError::BadAnswer { detail: format!("it is no JSON: {error}") })
 }
 
-fn check(key: &[u8]) -> Result<(), ClientError> {
-    Key::new(Bytes::copy_from_slice(key))?;
+pub(crate) fn check(key: &[u8]) -> Result<(), ClientError> {
+    // Only what is wrong with a key is worth a copy of it.
+    if !(1..=MAX_KEY_BYTES).contains(&key.len()) {
+        Key::new(Bytes::copy_from_slice(key))?;
+    }
     Ok(())
+}
+
+pub(crate) fn check_value(value: &[u8]) -> Result<(), ClientError> {
+    if value.len() <= MAX_VALUE_BYTES {
+        return Ok(());
+    }
+    let detail = format!("{} bytes, and no node takes so many", value.len());
+    Err(ClientError::TooLarge { detail, limit_bytes: Some(MAX_VALUE_BYTES as u64) })
+}
+
+/// What an answer to a read says.
+pub(crate) fn found(answer: Answer) -> Result<Option<Found>, ClientError> {
+    if answer.status == StatusCode::NOT_FOUND {
+        return Ok(None);
+    }
+    let (version, receipt) = (answer.version()?, answer.receipt()?);
+    Ok(Some(Found { value: answer.body, version, receipt }))
 }
 
 /// Between half of `wait` and all of it. The keys of hash maps are drawn at random: good enough to

@@ -5,6 +5,9 @@
 //! [`ClientError::Indeterminate`] leaves open whether a write has happened, and such a write is not
 //! repeated behind the caller's back, since somebody else may have written in between.
 //!
+//! A [`Connection`] is less: one connection to one node, and nothing is repeated. Programs that measure
+//! nodes, or must keep many connections busy cheaply, use these.
+//!
 //! ```no_run
 //! use quorate_client::{Client, ClientError, ClientOptions, GetOptions, PutOptions, Replicas};
 //!
@@ -28,11 +31,14 @@
 
 mod answer;
 mod client;
+mod connection;
 mod error;
+mod node;
 mod options;
 mod pool;
 mod target;
 
 pub use client::{Client, Found, Written};
+pub use connection::Connection;
 pub use error::{Acks, AddressError, ClientError};
-pub use options::{ClientOptions, GetOptions, PutOptions, Replicas, Token};
+pub use options::{ClientOptions, Consistency, GetOptions, PutOptions, Replicas, Token};

@@ -15,6 +15,8 @@ pub struct ClientOptions {
     pub retry_indeterminate: bool,
     /// How many idle connections are kept to each node. Default 32.
     pub idle_connections: usize,
+    /// What is shown to nodes that ask clients for it (`client_auth: "token"`). Default none.
+    pub token: Option<Token>,
     /// What is shown to nodes on the pages for operators ([`Client::status`](crate::Client::status)
     /// and so on): the cluster's secret, if it has one. It goes over the network as it is.
     pub operator_token: Option<Token>,
@@ -52,8 +54,30 @@ impl Default for ClientOptions {
             retries: 3,
             retry_indeterminate: false,
             idle_connections: 32,
+            token: None,
             operator_token: None,
         }
+    }
+}
+
+/// What a read may rely on, whatever else is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// What the configuration and the other options say.
+    Eventual,
+    /// Strict majorities: a read sees every write acknowledged before it began.
+    Quorum,
+    /// The key is a linearizable register, if all its reads and writes ask for this.
+    Atomic,
+}
+
+impl fmt::Display for Consistency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Eventual => "eventual",
+            Self::Quorum => "quorum",
+            Self::Atomic => "atomic",
+        })
     }
 }
 
@@ -88,6 +112,8 @@ pub struct PutOptions {
     pub w: Option<Replicas>,
     /// Whether nodes that stand in for replicas count.
     pub sloppy: Option<bool>,
+    /// What the call promises about others.
+    pub consistency: Option<Consistency>,
     /// How long the call may take, and the node may spend on it, instead of
     /// [`ClientOptions::timeout`].
     pub timeout: Option<Duration>,
@@ -100,6 +126,8 @@ pub struct GetOptions {
     pub r: Option<Replicas>,
     /// Whether nodes that stand in for replicas count.
     pub sloppy: Option<bool>,
+    /// What the call promises about others.
+    pub consistency: Option<Consistency>,
     /// How long the call may take, and the node may spend on it, instead of
     /// [`ClientOptions::timeout`].
     pub timeout: Option<Duration>,

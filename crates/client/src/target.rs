@@ -2,7 +2,7 @@ use std::{fmt::Write, time::Duration};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-use crate::{GetOptions, PutOptions, Replicas};
+use crate::{Consistency, GetOptions, PutOptions, Replicas};
 
 /// Keys may be any bytes; these stand for themselves in a path.
 const ENCODED: &AsciiSet =
@@ -10,12 +10,12 @@ const ENCODED: &AsciiSet =
 
 /// The path and query of a write.
 pub(crate) fn of_write(key: &[u8], options: &PutOptions) -> String {
-    of_key(key, "w", options.w, options.sloppy, options.timeout)
+    of_key(key, "w", options.w, options.sloppy, options.consistency, options.timeout)
 }
 
 /// The path and query of a read.
 pub(crate) fn of_read(key: &[u8], options: &GetOptions) -> String {
-    of_key(key, "r", options.r, options.sloppy, options.timeout)
+    of_key(key, "r", options.r, options.sloppy, options.consistency, options.timeout)
 }
 
 fn of_key(
@@ -23,16 +23,19 @@ fn of_key(
     name: &str,
     replicas: Option<Replicas>,
     sloppy: Option<bool>,
+    consistency: Option<Consistency>,
     timeout: Option<Duration>,
 ) -> String {
-    let mut target = String::from("/kv/");
+    let mut target = String::with_capacity("/kv/".len() + key.len());
+    target.push_str("/kv/");
     target.extend(percent_encode(key, ENCODED));
     let parameters = [
         replicas.map(|replicas| format!("{name}={replicas}")),
         sloppy.map(|sloppy| format!("sloppy={sloppy}")),
+        consistency.map(|level| format!("consistency={level}")),
         timeout.map(|timeout| format!("timeout_ms={}", timeout.as_millis().max(1))),
     ];
-    for (parameter, mark) in parameters.into_iter().flatten().zip("?&&".chars()) {
+    for (parameter, mark) in parameters.into_iter().flatten().zip("?&&&".chars()) {
         write!(target, "{mark}{parameter}").expect("writing into memory cannot fail");
     }
     target
@@ -58,8 +61,12 @@ mod tests {
     #[test]
     fn only_what_is_asked_for_is_in_the_query() {
         let timeout = Some(Duration::from_millis(800));
-        let put = PutOptions { w: Some(Replicas::All), sloppy: Some(false), timeout };
-        assert_eq!(of_write(b"k", &put), "/kv/k?w=all&sloppy=false&timeout_ms=800");
+        let consistency = Some(Consistency::Atomic);
+        let put = PutOptions { w: Some(Replicas::All), sloppy: Some(false), consistency, timeout };
+        assert_eq!(
+            of_write(b"k", &put),
+            "/kv/k?w=all&sloppy=false&consistency=atomic&timeout_ms=800"
+        );
         let get = GetOptions { r: Some(Replicas::Count(2)), ..GetOptions::default() };
         assert_eq!(of_read(b"k", &get), "/kv/k?r=2");
         let get = GetOptions { timeout: Some(Duration::ZERO), ..GetOptions::default() };

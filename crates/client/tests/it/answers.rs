@@ -16,7 +16,12 @@ async fn a_write_tells_its_version_and_receipt() {
     let server = Server::start([Reply::Decided(204, ""), Reply::Decided(204, "")]).await;
     let client = client(&server);
     let timeout = Some(Duration::from_millis(900));
-    let options = PutOptions { w: Some(Replicas::Quorum), sloppy: Some(true), timeout };
+    let options = PutOptions {
+        w: Some(Replicas::Quorum),
+        sloppy: Some(true),
+        timeout,
+        ..PutOptions::default()
+    };
     let written = Written { version: VERSION.parse().unwrap(), receipt: RECEIPT.into() };
     assert_eq!(client.put(b"a b/\xff", "meow", &options).await, Ok(written.clone()));
     assert_eq!(client.delete(b"cat", &PutOptions::default()).await, Ok(written));

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod answers;
+mod connection;
 mod retries;
 mod server;
