@@ -4,6 +4,7 @@
 
 mod anti_entropy;
 mod backup;
+mod bench;
 mod cluster_command;
 mod commands;
 mod deletes;

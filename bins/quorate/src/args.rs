@@ -1,6 +1,8 @@
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use quorate_client::{Consistency, Replicas};
+use quorate_load::{Arrivals, Distribution, Mix};
 use quorate_record::NodeId;
 use quorate_server::config::{Overrides, Secret, SyncPolicy, parse_addr, parse_duration};
 use tracing_subscriber::filter::LevelFilter;
@@ -41,8 +43,11 @@ pub(crate) enum Command {
     ///
     /// Exits with 0 if all is well, 1 if there are problems, 2 if it could not look or not salvage.
     Doctor(DoctorArgs),
-    #[command(hide = true)]
-    Bench(LaterArgs),
+    /// Measure a cluster under load: throughput, latencies, failures.
+    ///
+    /// Writes to the keys that begin with --key-prefix, and leaves them there. Ctrl-C ends it early. Exits with 1 if no node
+    /// can be reached or nothing ended well.
+    Bench(Box<BenchArgs>),
     #[command(hide = true)]
     Import(LaterArgs),
     #[command(hide = true)]
@@ -221,6 +226,84 @@ pub(crate) struct DoctorArgs {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What to do: YCSB's a, b, c, d or f, or one operation alone: get, put, insert or delete.
+    #[arg(long, env = "QUORATE_MIX", default_value_t = Mix::A)]
+    pub(crate) mix: Mix,
+    /// Which keys: uniform, zipfian or latest. YCSB's for its mixes, else uniform.
+    #[arg(long, env = "QUORATE_DISTRIBUTION", value_name = "NAME")]
+    pub(crate) distribution: Option<Distribution>,
+    /// How many keys there are.
+    #[arg(long, env = "QUORATE_KEYS", default_value_t = 100_000, value_name = "COUNT")]
+    pub(crate) keys: u64,
+    /// What all keys begin with; a number follows.
+    #[arg(long, env = "QUORATE_KEY_PREFIX", default_value = "bench-", value_name = "TEXT")]
+    pub(crate) key_prefix: String,
+    /// How long values are, or from where to where, like 100-1000.
+    #[arg(long, env = "QUORATE_VALUE_BYTES", default_value = "100", value_parser = lengths, value_name = "BYTES")]
+    pub(crate) value_bytes: RangeInclusive<usize>,
+    /// The same seed draws the same operations.
+    #[arg(long, env = "QUORATE_SEED", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Write all keys first.
+    #[arg(long, env = "QUORATE_LOAD", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) load: bool,
+    /// Connections, each for one operation at a time, spread over the nodes.
+    #[arg(long, env = "QUORATE_CONNECTIONS", default_value_t = 64, value_name = "COUNT")]
+    pub(crate) connections: usize,
+    /// Open loop: begin so many operations a second, however long they take, and count latency from
+    /// when each was due. Without it each connection begins the next when the last has ended.
+    #[arg(long, env = "QUORATE_RATE", value_name = "OPS")]
+    pub(crate) rate: Option<f64>,
+    /// How the operations of an open loop lie in time: constant or poisson.
+    #[arg(long, env = "QUORATE_ARRIVALS", default_value_t = Arrivals::Constant, value_name = "NAME")]
+    pub(crate) arrivals: Arrivals,
+    /// Most operations of an open loop that are due or under way; more are shed, and counted.
+    #[arg(long, env = "QUORATE_MAX_OUTSTANDING", default_value_t = 65_536, value_name = "COUNT")]
+    pub(crate) max_outstanding: usize,
+    /// How long to measure.
+    #[arg(long, env = "QUORATE_SECS", default_value = "10", value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) secs: Duration,
+    /// How long to go on before measuring.
+    #[arg(long, env = "QUORATE_WARM_UP", default_value = "2", value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) warm_up: Duration,
+    /// The nodes, separated by commas; those of the configuration if not given.
+    #[arg(long, env = "QUORATE_NODES", value_delimiter = ',', value_name = "ADDRS")]
+    pub(crate) nodes: Vec<String>,
+    /// The cluster's nodes.json; ./nodes.json if it is there, else 127.0.0.1:9001 to 9003.
+    #[arg(long, env = "QUORATE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Replicas that must answer a read: a number, one, quorum or all.
+    #[arg(long, env = "QUORATE_R", value_parser = replicas, value_name = "COUNT")]
+    pub(crate) r: Option<Replicas>,
+    /// Replicas that must have a write: a number, one, quorum or all.
+    #[arg(long, env = "QUORATE_W", value_parser = replicas, value_name = "COUNT")]
+    pub(crate) w: Option<Replicas>,
+    /// What requests promise: eventual, quorum or atomic.
+    #[arg(long, env = "QUORATE_CONSISTENCY", value_parser = consistency, value_name = "LEVEL")]
+    pub(crate) consistency: Option<Consistency>,
+    /// Deadline of requests, like 800ms; if not given, the nodes' own, and 2 s here.
+    #[arg(long, env = "QUORATE_TIMEOUT", value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) timeout: Option<Duration>,
+    /// What the nodes ask clients for; better given as QUORATE_TOKEN.
+    #[arg(long, env = "QUORATE_TOKEN", hide_env_values = true, value_parser = secret, value_name = "TOKEN")]
+    pub(crate) token: Option<Secret>,
+    /// Write the whole report to a file as JSON; without a name, or to -, to stdout.
+    #[arg(long, env = "QUORATE_JSON", num_args = 0..=1, default_missing_value = "-", value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the whole report to a file as a page with plots.
+    #[arg(long, env = "QUORATE_HTML", value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Show no progress.
+    #[arg(long, env = "QUORATE_QUIET", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) quiet: bool,
+    /// Show progress even if stderr is no terminal.
+    #[arg(long, env = "QUORATE_PROGRESS", conflicts_with = "quiet",
+          value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) progress: bool,
+}
+
 /// The arguments of a command that is not there yet.
 #[derive(Debug, Args)]
 pub(crate) struct LaterArgs {
@@ -247,6 +330,32 @@ impl From<OverrideArgs> for Overrides {
 
 fn secret(text: &str) -> Result<Secret, String> {
     Ok(Secret::new(text))
+}
+
+/// A length, or the shortest and the longest.
+fn lengths(text: &str) -> Result<RangeInclusive<usize>, String> {
+    let (least, most) = text.split_once('-').unwrap_or((text, text));
+    let lengths = least.parse().ok().zip(most.parse().ok()).map(|(least, most)| least..=most);
+    let lengths = lengths.filter(|lengths| !lengths.is_empty());
+    lengths.ok_or_else(|| "write a number of bytes like 100, or a range like 100-1000".to_owned())
+}
+
+fn replicas(text: &str) -> Result<Replicas, String> {
+    match text {
+        "one" => Ok(Replicas::One),
+        "quorum" => Ok(Replicas::Quorum),
+        "all" => Ok(Replicas::All),
+        number => number
+            .parse()
+            .map(Replicas::Count)
+            .map_err(|_| "write a number of replicas, one, quorum or all".to_owned()),
+    }
+}
+
+fn consistency(text: &str) -> Result<Consistency, String> {
+    let levels = [Consistency::Eventual, Consistency::Quorum, Consistency::Atomic];
+    let level = levels.into_iter().find(|level| level.to_string() == text);
+    level.ok_or_else(|| "write eventual, quorum or atomic".to_owned())
 }
 
 fn threads(text: &str) -> Result<usize, String> {
@@ -311,6 +420,42 @@ mod tests {
         assert_eq!(overrides(&["--anti-entropy"]).anti_entropy, Some(true));
         assert_eq!(overrides(&["--anti-entropy=false"]).anti_entropy, Some(false));
         assert_eq!(overrides(&[]).anti_entropy, None);
+    }
+
+    fn bench(options: &[&str]) -> Result<BenchArgs, String> {
+        let args = ["quorate", "bench"].iter().chain(options);
+        match Cli::try_parse_from(args).map_err(|error| error.to_string())?.command {
+            Command::Bench(bench) => Ok(*bench),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_to_measure_is_typed() {
+        let options = "--mix D --rate 1e4 --value-bytes 10-20 --secs 500ms --r all --w 2 \
+            --consistency atomic --json --nodes a:1,b:2";
+        let args = bench(&options.split_whitespace().collect::<Vec<_>>()).unwrap();
+        assert_eq!((args.mix, args.rate, args.value_bytes), (Mix::D, Some(1e4), 10..=20));
+        assert_eq!((args.r, args.w), (Some(Replicas::All), Some(Replicas::Count(2))));
+        assert_eq!(args.consistency, Some(Consistency::Atomic));
+        assert_eq!((args.secs, args.json), (Duration::from_millis(500), Some("-".into())));
+        assert_eq!(args.nodes, ["a:1", "b:2"]);
+        assert_eq!(bench(&["--json", "x.json"]).unwrap().json, Some("x.json".into()));
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_refused_with_what_to_write() {
+        for (option, value, says) in [
+            ("--mix", "e", "is none of a, b, c, d, f, get, put, insert, delete"),
+            ("--distribution", "normal", "is none of uniform, zipfian, latest"),
+            ("--arrivals", "late", "is none of constant, poisson"),
+            ("--value-bytes", "9-1", "a range like 100-1000"),
+            ("--r", "some", "one, quorum or all"),
+            ("--consistency", "strong", "eventual, quorum or atomic"),
+        ] {
+            let error = bench(&[option, value]).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]

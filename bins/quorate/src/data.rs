@@ -89,7 +89,12 @@ fn secret(args: &OperatorArgs) -> Result<Option<Secret>> {
 
 /// Host and port of the node that was asked for, which may have been given as a URL.
 pub(crate) fn authority(args: &NodeArgs) -> &str {
-    args.node.strip_prefix("http://").unwrap_or(&args.node).trim_end_matches('/')
+    authority_of(&args.node)
+}
+
+/// Host and port of a node that may have been given as a URL.
+pub(crate) fn authority_of(node: &str) -> &str {
+    node.strip_prefix("http://").unwrap_or(node).trim_end_matches('/')
 }
 
 /// Runs one client call.

@@ -2,6 +2,7 @@
 
 mod args;
 mod backup;
+mod bench;
 mod cluster;
 mod data;
 mod doctor;
@@ -62,7 +63,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Get(args) => data::get(args),
         Command::Delete(args) => data::delete(args),
         Command::Status(args) => status::run(args),
-        Command::Bench(_) => not_there_yet("bench"),
+        Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Import(_) => not_there_yet("import"),
         Command::Backup(args) => backup::backup(&args),

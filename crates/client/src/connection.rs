@@ -54,7 +54,7 @@ pub struct Connection {
     node: Node,
     token: Option<Token>,
     timeout: Duration,
-    line: Option<Line>,
+    line: Option<Box<Line>>,
     /// One timer for all calls: it ticks [`TICKS`] times in a timeout, and a call counts its ticks.
     alarm: Pin<Box<Sleep>>,
 }
@@ -210,7 +210,7 @@ impl Connection {
     async fn reopen(&mut self) -> Result<(), Broken> {
         if !self.is_open() {
             let (sender, driver) = self.node.connect().await?;
-            self.line = Some(Line { sender, driver: Some(driver) });
+            self.line = Some(Box::new(Line { sender, driver: Some(driver) }));
         }
         Ok(())
     }

@@ -1,0 +1,122 @@
+use std::{
+    fs,
+    io::{self, IsTerminal, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use quorate_client::{ClientOptions, Token};
+use quorate_load::{LoadError, Pace, Plan, Progress, Report, Requests, Workload};
+use quorate_server::config::Config;
+use tokio::{runtime, signal::ctrl_c};
+
+use crate::{Usage, args::BenchArgs, data::authority_of};
+
+const USUAL_CONFIG: &str = "nodes.json";
+const USUAL_NODES: [&str; 3] = ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"];
+
+/// Measures a cluster under load.
+pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let plan = plan(args)?;
+    let shows_progress = args.progress || (!args.quiet && io::stderr().is_terminal());
+    let on_progress = |progress: &Progress| {
+        if shows_progress {
+            // Back to the beginning of the line, and nothing left of a longer one.
+            eprint!("\r{}\x1b[K", progress.line());
+        }
+    };
+    let stop = async {
+        // Without the signal, the run goes on to its end.
+        if ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(quorate_load::run(&plan, stop, on_progress));
+    if shows_progress {
+        eprint!("\r\x1b[K");
+    }
+    let report = outcome.map_err(|error| match error {
+        LoadError::Plan(_) | LoadError::Address(_) => Usage(error.to_string()).into(),
+        error => anyhow::Error::from(error),
+    })?;
+    write_out(args, &report)?;
+    // Nothing that ended well is nothing measured.
+    let code = if report.total.done == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    Ok(code)
+}
+
+fn plan(args: &BenchArgs) -> Result<Plan> {
+    let pace = match args.rate {
+        None => Pace::Closed,
+        Some(rate) => {
+            let (arrivals, max_outstanding) = (args.arrivals, args.max_outstanding);
+            Pace::Open { rate, arrivals, max_outstanding }
+        }
+    };
+    let token = args.token.as_ref().map(|token| {
+        Token::new(token.reveal()).ok_or_else(|| Usage("the token is not visible ASCII".into()))
+    });
+    let token = token.transpose()?;
+    let plan = Plan {
+        nodes: nodes(args)?,
+        workload: Workload {
+            mix: args.mix,
+            distribution: args.distribution,
+            keys: args.keys,
+            key_prefix: args.key_prefix.clone(),
+            value_bytes: args.value_bytes.clone(),
+            seed: args.seed,
+        },
+        pace,
+        connections: args.connections,
+        load: args.load,
+        warm_up: args.warm_up,
+        duration: args.secs,
+        requests: Requests {
+            r: args.r,
+            w: args.w,
+            consistency: args.consistency,
+            timeout: args.timeout,
+            client: ClientOptions { token, ..ClientOptions::default() },
+        },
+    };
+    plan.check().map_err(|error| Usage(error.to_string()))?;
+    Ok(plan)
+}
+
+/// The nodes asked for, those of the configuration, or those of the cluster that the README starts.
+fn nodes(args: &BenchArgs) -> Result<Vec<String>> {
+    if !args.nodes.is_empty() {
+        return Ok(args.nodes.iter().map(|node| authority_of(node).to_owned()).collect());
+    }
+    let usual = Path::new(USUAL_CONFIG);
+    let config = match &args.config {
+        None if !usual.exists() => return Ok(USUAL_NODES.map(str::to_owned).into()),
+        None => usual,
+        Some(config) => config,
+    };
+    Ok(Config::load(config)?.nodes.iter().map(|node| node.addr.to_string()).collect())
+}
+
+/// The table goes to stdout, unless the JSON does.
+fn write_out(args: &BenchArgs, report: &Report) -> Result<()> {
+    if let Some(path) = &args.html {
+        write_file(path, &report.to_html())?;
+    }
+    let text = match &args.json {
+        Some(path) if path.as_os_str() == "-" => report.to_json(),
+        Some(path) => {
+            write_file(path, &report.to_json())?;
+            report.to_table()
+        }
+        None => report.to_table(),
+    };
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("stdout")
+}
+
+fn write_file(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())
+}
