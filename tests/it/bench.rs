@@ -8,7 +8,7 @@ use serde_json::Value;
 fn bench(cluster: &Cluster, options: &[&str]) -> Finished {
     let usual = ["bench", "--config", "nodes.json", "--keys", "200", "--connections", "6"];
     let strict = ["--consistency", "quorum"];
-    let brief = ["--secs", "1", "--warm-up", "100ms", "--timeout", "10s", "--json"];
+    let brief = ["--secs", "1", "--warm-up", "100ms", "--timeout", "30s", "--json"];
     run_in(cluster.folder(), &[&usual[..], &strict, &brief, options].concat(), &[])
 }
 

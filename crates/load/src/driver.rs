@@ -244,6 +244,10 @@ impl Run {
     /// The next operation for a connection that is free at `now`, as soon as one is due; `None` once
     /// the run is over.
     async fn begin(&self, now: Instant) -> Option<Begun> {
+        // What still waits at the end is not begun, also if the end is noticed late.
+        if now - self.begin >= self.end {
+            return None;
+        }
         if let Some(due) = &self.due {
             due.acquire().await.ok()?.forget();
         }
@@ -252,8 +256,7 @@ impl Run {
             Some(schedule) => schedule.begin()?,
             None => now - self.begin,
         };
-        let goes_on = !state.over && due < self.end;
-        goes_on.then(|| Begun { order: state.orders.next(), due })
+        (!state.over).then(|| Begun { order: state.orders.next(), due })
     }
 
     fn ended(&self, begun: &Begun, outcome: Outcome, now: Instant) {
