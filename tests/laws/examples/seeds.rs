@@ -10,7 +10,7 @@ use quorate_record::{
     encode_record, encode_version,
 };
 use quorate_storage::{Drive, Log, LogOptions, fault::FaultFs};
-use quorate_transport::{encode_frame, encode_message};
+use quorate_transport::{Protocol, encode_frame, encode_message};
 
 fn save(law: &str, name: &str, bytes: &[u8]) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(law);
@@ -79,15 +79,15 @@ fn save_messages() {
     let mut all = vec![0x83, 0, 10, 200]; // checksums mended; pieces of 1, 11 and 201 bytes
     for (name, message) in messages() {
         let mut bytes = Vec::new();
-        encode_message(&message, &mut bytes);
+        encode_message(&message, Protocol::NEWEST, &mut bytes);
         save("message", name, &bytes);
-        encode_frame(&message, &mut all).unwrap();
+        encode_frame(&message, Protocol::NEWEST, &mut all).unwrap();
     }
     save("stream", "all", &all);
 
     let short = [&messages()[0].1, &messages()[10].1];
     let mut good = vec![0x02, 0, 10];
-    short.iter().for_each(|message| encode_frame(message, &mut good).unwrap());
+    short.iter().for_each(|message| encode_frame(message, Protocol::NEWEST, &mut good).unwrap());
     save("stream", "good", &good);
     save("stream", "open", &good[..good.len() - 1]);
     let mut bad = good.clone();

@@ -30,7 +30,9 @@ fn assert_in_range(config: &Config) {
     let addrs: BTreeSet<_> = nodes.iter().map(|node| node.addr).collect();
     assert_eq!((ids.len(), addrs.len()), (nodes.len(), nodes.len()), "a node is there twice");
     for node in nodes {
-        assert!(node.addr.ip().to_canonical().is_loopback() && node.addr.port() != 0);
+        let is_loopback = node.addr.ip().to_canonical().is_loopback();
+        assert!(is_loopback || !config.cluster_secrets.is_empty());
+        assert!(node.addr.port() != 0);
         assert!(node.weight > 0.0 && node.weight <= quorate_ring::MAX_WEIGHT);
         assert_eq!(config.node(node.id), Some(node));
     }
@@ -41,7 +43,7 @@ fn assert_in_range(config: &Config) {
     assert!(config.anti_entropy_interval >= Duration::from_millis(10));
     assert!(config.snapshot_interval.is_none_or(|interval| !interval.is_zero()));
     assert!(config.client_tokens.as_ref().is_none_or(|tokens| !tokens.is_empty()));
-    if let Some(secret) = &config.cluster_secret {
+    for secret in &config.cluster_secrets {
         assert!(secret.reveal().chars().count() >= MIN_SECRET_CHARS);
     }
 }

@@ -7,7 +7,7 @@ use quorate_record::{
     Digest, Key, MAX_KEY_BYTES, MAX_NODE_ID_BYTES, NodeId, Record, Stamp, Timestamp, Version,
     Writer,
 };
-use quorate_transport::{decode_message, encode_message};
+use quorate_transport::{Protocol, decode_message, encode_message};
 
 use crate::within;
 
@@ -15,23 +15,30 @@ use crate::within;
 const MEMORY_PER_BYTE: usize = 64;
 const MEMORY_ONCE: usize = 4096;
 
+/// Every version of the messages that the program speaks.
+const PROTOCOLS: [Protocol; 2] = [Protocol::OLDEST, Protocol::NEWEST];
+
 /// Bytes are refused, or are the one form of a message; reading them takes memory in proportion.
 pub fn message(input: &[u8]) {
     let bytes = Bytes::copy_from_slice(input);
     let most_bytes = MEMORY_PER_BYTE * input.len() + MEMORY_ONCE;
-    if let Ok(message) = within(most_bytes, || decode_message(&bytes)) {
-        let mut again = Vec::new();
-        encode_message(&message, &mut again);
-        assert_eq!(again, bytes, "another form of {message:?}");
+    for protocol in PROTOCOLS {
+        if let Ok(message) = within(most_bytes, || decode_message(&bytes, protocol)) {
+            let mut again = Vec::new();
+            encode_message(&message, protocol, &mut again);
+            assert_eq!(again, bytes, "another form of {message:?}");
+        }
     }
 }
 
 /// Every message that a node can make is read as it was written.
 pub fn any_message(input: &[u8]) {
     let Ok(message) = some_message(&mut Unstructured::new(input)) else { return };
-    let mut bytes = Vec::new();
-    encode_message(&message, &mut bytes);
-    assert_eq!(decode_message(&bytes.into()), Ok(message));
+    for protocol in PROTOCOLS {
+        let mut bytes = Vec::new();
+        encode_message(&message, protocol, &mut bytes);
+        assert_eq!(decode_message(&bytes.into(), protocol).as_ref(), Ok(&message));
+    }
 }
 
 fn some_message(input: &mut Unstructured<'_>) -> Result<Message> {

@@ -3,8 +3,8 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use quorate_node::Message;
 use quorate_record::NodeId;
 use quorate_transport::{
-    DecodeError, FRAME_HEADER_BYTES, FrameError, Hello, Identity, SUPPORTED_PROTOCOLS,
-    decode_message, encode_frame, next_frame,
+    DecodeError, FRAME_HEADER_BYTES, FrameError, Hello, Identity, Protocol, decode_message,
+    encode_frame, next_frame,
 };
 
 use crate::{pieces::Pieces, within};
@@ -30,7 +30,7 @@ pub fn stream(input: &[u8]) {
 
     let mut again = Vec::new();
     for message in &messages {
-        encode_frame(message, &mut again).expect("it came in a frame");
+        encode_frame(message, Protocol::NEWEST, &mut again).expect("it came in a frame");
     }
     assert_eq!(again, bytes[..again.len()], "other frames of {messages:?}");
 }
@@ -47,7 +47,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Message>, End) {
                 Ok(None) => break,
                 Err(error) => return (messages, End::BadFrame(error)),
             };
-            match decode_message(&body) {
+            match decode_message(&body, Protocol::NEWEST) {
                 Ok(message) => messages.push(message),
                 Err(error) => return (messages, End::BadMessage(error)),
             }
@@ -94,13 +94,13 @@ pub fn hello(input: &[u8]) {
     assert_eq!(Hello::read_headers(&again), Ok(hello.clone()));
 
     let id = |text| NodeId::new(text).expect("a plain id");
-    let me = Identity { node: id("n2"), incarnation: 1, fingerprint: 7 };
+    let newest = Protocol::NEWEST;
+    let me = Identity { node: id("n2"), incarnation: 1, fingerprint: 7, newest };
     match hello.check(&me, |node| node == id("n1")) {
         Ok(accepted) => {
             assert_eq!((hello.to, hello.fingerprint), (me.node, me.fingerprint));
             assert_eq!((accepted.node, accepted.incarnation), (id("n1"), hello.incarnation));
-            assert!(SUPPORTED_PROTOCOLS.contains(&accepted.protocol));
-            assert!(hello.protocols.contains(&accepted.protocol));
+            assert!(hello.protocols.contains(&accepted.protocol.number()));
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

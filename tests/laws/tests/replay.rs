@@ -53,7 +53,9 @@ fn the_corpus_has_messages_of_all_kinds() {
     let kinds: BTreeSet<u8> = names(&folder)
         .iter()
         .map(|file| Bytes::from(fs::read(folder.join(file)).unwrap()))
-        .filter(|bytes| quorate_transport::decode_message(bytes).is_ok())
+        .filter(|bytes| {
+            quorate_transport::decode_message(bytes, quorate_transport::Protocol::NEWEST).is_ok()
+        })
         .map(|bytes| bytes[0])
         .collect();
     let requests = 1..=8;
