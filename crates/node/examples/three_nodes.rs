@@ -101,7 +101,7 @@ fn submit(disk: &mut Disk, request: StoreRequest) -> StoreReply {
                 false => PutOutcome::Superseded(version),
             })
         }
-        StoreRequest::Get { key } => StoreReply::Read(Response::Found(disk.get(&key).cloned())),
+        StoreRequest::Get { key, .. } => StoreReply::Read(Response::Found(disk.get(&key).cloned())),
         StoreRequest::ReserveClock { .. } | StoreRequest::PersistHint { .. } => {
             StoreReply::Persisted(Ok(()))
         }

@@ -135,9 +135,12 @@ pub enum StoreRequest {
     },
     /// Look a key up. Ends in [`Response::Found`], or in [`Refusal::Damaged`] if there is or was a
     /// record that cannot be read: it may be greater than what others hold, so it is not absent.
+    /// Ends in [`Response::Version`] if what is held has the version that is `known`.
     Get {
         /// The key.
         key: Key,
+        /// A version whose record need not be read.
+        known: Option<Version>,
     },
     /// Summarise sets of token ranges, without what is known to be damaged, so that peers send it
     /// again. Ends in [`Response::Digests`].

@@ -40,12 +40,16 @@ pub enum Request {
         /// Keep it as a hint for this replica instead of storing it.
         hint_for: Option<NodeId>,
     },
-    /// Take part in a client's read. Answered by [`Response::Found`].
+    /// Take part in a client's read. Answered by [`Response::Found`], or by [`Response::Version`]
+    /// with the version that is `known`, if that is the one held.
     Get {
         /// The key.
         key: Key,
         /// Look among the hints held for others instead of the own records.
         from_hints: bool,
+        /// The version of a record that the asker has already. A replica that holds the same need
+        /// neither read nor send it.
+        known: Option<Version>,
     },
     /// Say which version you hold, for an atomic write that needs one above it. Answered by
     /// [`Response::Version`].
@@ -91,7 +95,8 @@ pub enum Response {
     Put(PutOutcome),
     /// To [`Request::Get`]: what is held, tombstones included.
     Found(Option<Record>),
-    /// To [`Request::Version`]: the version held, tombstones included.
+    /// To [`Request::Version`]: the version held, tombstones included. To [`Request::Get`]: the
+    /// version known to the asker is held.
     Version(Option<Version>),
     /// To [`Request::Merge`]: one outcome a record, in its order.
     Merged(Vec<PutOutcome>),

@@ -1,8 +1,11 @@
-use std::time::{Duration, Instant};
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
 use quorate_membership::PeerState;
-use quorate_quorum::{Get, GetAction, GetEvent, GetOptions, Repair};
-use quorate_record::{Key, NodeId, Record};
+use quorate_quorum::{Failure as Missing, Get, GetAction, GetEvent, GetOptions, Repair};
+use quorate_record::{Key, NodeId, Record, Version};
 
 use crate::{
     ClientReply, ClientRequest, Failure, Node, Now, PutOutcome, Refusal, Request, Response,
@@ -21,6 +24,33 @@ pub(crate) struct Read {
     timer: Option<Instant>,
     calls: Vec<u64>,
     reason: Option<Refusal>,
+    own: Own,
+}
+
+/// What this node itself holds of a key that it reads.
+///
+/// It is known at once, since reading it does not leave the machine. So the others are asked only
+/// then, and told which version need not be sent again: usually they all hold the same.
+#[derive(Debug, Default)]
+enum Own {
+    /// Nothing, or not asked for.
+    #[default]
+    Unknown,
+    Awaited {
+        /// Whom to ask then.
+        held_back: Vec<NodeId>,
+    },
+    Known(Record),
+}
+
+impl Own {
+    /// The record that a replica holds which says that it has `version`.
+    fn with_version(&self, version: Version) -> Option<&Record> {
+        match self {
+            Self::Known(record) if record.version == version => Some(record),
+            _ => None,
+        }
+    }
 }
 
 impl Node {
@@ -58,12 +88,23 @@ impl Node {
             timer: None,
             calls: Vec::new(),
             reason: None,
+            own: Own::default(),
         };
         let id = self.fresh_id();
         self.run_read(id, Box::new(read), now);
     }
 
     pub(crate) fn read_answered(&mut self, id: u64, from: NodeId, outcome: Outcome, now: Now) {
+        if from == self.id {
+            self.own_answered(id, &outcome, now);
+        }
+        let outcome = match outcome {
+            Ok(Response::Version(Some(version))) => {
+                let same = self.reads.get(&id).and_then(|read| read.own.with_version(version));
+                same.cloned().map(|record| Response::Found(Some(record))).ok_or(Missing::Unknown)
+            }
+            outcome => outcome,
+        };
         let event = match outcome {
             Ok(Response::Found(found)) => {
                 if let Some(record) = &found {
@@ -84,6 +125,35 @@ impl Node {
         self.read_event(id, event, now);
     }
 
+    /// Asks the replicas that were held back until this node's own answer was there.
+    fn own_answered(&mut self, id: u64, outcome: &Outcome, now: Now) {
+        let Some(read) = self.reads.get_mut(&id) else { return };
+        let own = match outcome {
+            Ok(Response::Found(Some(record))) => Own::Known(record.clone()),
+            _ => Own::Unknown,
+        };
+        let Own::Awaited { held_back } = mem::replace(&mut read.own, own) else { return };
+        if held_back.is_empty() {
+            return;
+        }
+        if let Some(mut read) = self.reads.remove(&id) {
+            for to in held_back {
+                self.ask_for(id, &mut read, to, false, now);
+            }
+            self.reads.insert(id, read);
+        }
+    }
+
+    fn ask_for(&mut self, id: u64, read: &mut Read, to: NodeId, from_hints: bool, now: Now) {
+        let known = match &read.own {
+            Own::Known(record) if !from_hints && to != self.id => Some(record.version),
+            _ => None,
+        };
+        let time_left = read.deadline.saturating_duration_since(now.instant);
+        let body = Request::Get { key: read.key.clone(), from_hints, known };
+        read.calls.push(self.call(time_left, to, body, Waiter::Read { id }, now));
+    }
+
     pub(crate) fn repair_answered(&mut self, id: u64, from: NodeId, outcome: Outcome, now: Now) {
         let repaired = match outcome {
             Ok(Response::Merged(outcomes)) => {
@@ -100,6 +170,8 @@ impl Node {
         if let Some(read) = self.reads.get_mut(&id) {
             read.timer = None;
         }
+        // The own answer takes long, so nobody is held back for it any more.
+        self.own_answered(id, &Err(Missing::Unknown), now);
         self.read_event(id, GetEvent::TimerFired, now);
     }
 
@@ -112,21 +184,30 @@ impl Node {
 
     fn run_read(&mut self, id: u64, mut read: Box<Read>, now: Now) {
         while let Some(action) = read.get.poll_action() {
-            let time_left = read.deadline.saturating_duration_since(now.instant);
             match action {
                 GetAction::Send { to, hedge: true, .. } if !self.hedge.spend() => {
                     read.get.handle(GetEvent::Declined { from: to }, now.instant);
                 }
                 GetAction::Send { to, from_hints, hedge } => {
                     self.counters.hedges += u64::from(hedge);
-                    let body = Request::Get { key: read.key.clone(), from_hints };
-                    read.calls.push(self.call(time_left, to, body, Waiter::Read { id }, now));
+                    match &mut read.own {
+                        Own::Unknown if to == self.id && !from_hints => {
+                            read.own = Own::Awaited { held_back: Vec::new() };
+                        }
+                        Own::Awaited { held_back } if !from_hints && !hedge => {
+                            held_back.push(to);
+                            continue;
+                        }
+                        _ => {}
+                    }
+                    self.ask_for(id, &mut read, to, from_hints, now);
                 }
                 GetAction::Repair { to, payload } => {
                     self.counters.read_repairs += 1;
                     self.counters.tombstone_repairs += u64::from(payload.is_tombstone());
                     let body = Request::Merge { records: vec![(read.key.clone(), payload)] };
                     // Sent at the deadline too, so it gets a while of its own.
+                    let time_left = read.deadline.saturating_duration_since(now.instant);
                     let within = time_left.max(REPAIR_TIMEOUT);
                     self.call_within(within, to, body, Waiter::Repair { id }, now);
                 }

@@ -1,4 +1,4 @@
-use quorate_record::{Hint, HintKind, Key, NodeId, Record, Timestamp};
+use quorate_record::{Hint, HintKind, Key, NodeId, Record, Timestamp, Version};
 
 use crate::{
     Action, MAX_ITEMS, MAX_SPANS, Message, Node, Now, PutOutcome, Refusal, Request, Response,
@@ -51,14 +51,16 @@ impl Node {
             Request::Put { key, record, hint_for: Some(target) } => {
                 self.take_hint(origin, target, key, record, now);
             }
-            Request::Get { key, from_hints: true } => {
+            Request::Get { key, from_hints: true, .. } => {
                 let found = self.hints.find(&key).cloned();
                 self.respond(origin, Response::Found(found));
             }
-            Request::Get { key, from_hints: false } => {
-                self.look_up(key, origin, StoreWaiter::Respond(origin));
+            Request::Get { key, from_hints: false, known } => {
+                self.look_up(key, known, origin, StoreWaiter::Respond(origin));
             }
-            Request::Version { key } => self.look_up(key, origin, StoreWaiter::Version(origin)),
+            Request::Version { key } => {
+                self.look_up(key, None, origin, StoreWaiter::Version(origin));
+            }
             Request::Merge { records } => self.merge(origin, records, now),
             Request::Digests { ref spans } if spans.len() > MAX_SPANS => {
                 self.respond(origin, Response::Refused(Refusal::Malformed));
@@ -72,13 +74,13 @@ impl Node {
         }
     }
 
-    fn look_up(&mut self, key: Key, origin: Origin, waiter: StoreWaiter) {
+    fn look_up(&mut self, key: Key, known: Option<Version>, origin: Origin, waiter: StoreWaiter) {
         // An "absent" from a node that should not have it would count for nothing.
         let asked_by_coordinator = !matches!(origin, Origin::Outside { .. });
         if asked_by_coordinator && !self.owns(self.id, &key) {
             self.respond(origin, Response::Refused(Refusal::NotOwner));
         } else {
-            self.store(StoreRequest::Get { key }, waiter);
+            self.store(StoreRequest::Get { key, known }, waiter);
         }
     }
 

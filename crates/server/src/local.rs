@@ -41,7 +41,10 @@ impl Local {
                 let error = self.hints.add(id, &hint).err()?;
                 return Some(StoreReply::Persisted(Err(refusal(&error))));
             }
-            StoreRequest::Get { key } => match self.store.get(&key) {
+            StoreRequest::Get { key, known: Some(version) } if self.store.holds(&key, &version) => {
+                Response::Version(Some(version))
+            }
+            StoreRequest::Get { key, .. } => match self.store.get(&key) {
                 Ok(found) => Response::Found(found),
                 Err(error) => unread(&error),
             },

@@ -59,9 +59,10 @@ fn describe_body(body: &Request) -> String {
             let hint = hint_for.map_or(String::new(), |target| format!(" for {target}"));
             format!("put {} {}{hint}", describe_key(key), describe_record(record))
         }
-        Request::Get { key, from_hints } => {
+        Request::Get { key, from_hints, known } => {
             let hints = if *from_hints { " from hints" } else { "" };
-            format!("get {}{hints}", describe_key(key))
+            let known = known.map_or(String::new(), |version| format!(" unless {version}"));
+            format!("get {}{hints}{known}", describe_key(key))
         }
         Request::Merge { records } => format!("merge {}", describe_records(records)),
         Request::Digests { spans } => format!("digests of {} spans", spans.len()),

@@ -309,6 +309,12 @@ impl Store {
         self.core.version(key)
     }
 
+    /// Whether the durable record of a key has this version, and is not known to be damaged. Reads nothing.
+    #[must_use]
+    pub fn holds(&self, key: &Key, version: &Version) -> bool {
+        self.core.holds(key, version)
+    }
+
     /// Up to `limit` records in token order, from behind the key `after` on, which need not be there.
     ///
     /// What is written and compacted meanwhile neither hides nor repeats a record.

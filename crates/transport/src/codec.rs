@@ -153,7 +153,7 @@ pub fn encode_message(message: &Message, protocol: Protocol, out: &mut Vec<u8>) 
         Message::Request { id, time_left, body } => {
             let nanos = u64::try_from(time_left.as_nanos()).unwrap_or(u64::MAX);
             put(&(request_kind(body), *id, nanos), out);
-            encode_request(body, out);
+            encode_request(body, protocol, out);
         }
         Message::Response { id, body } => {
             put(&(response_kind(body), *id), out);
@@ -172,7 +172,7 @@ pub fn decode_message(bytes: &Bytes, protocol: Protocol) -> Result<Message, Deco
     let (kind, id) = input.take::<(u8, u64)>()?;
     let message = if kind & kind::ANSWER == 0 {
         let time_left = Duration::from_nanos(input.take()?);
-        Message::Request { id, time_left, body: decode_request(kind, &mut input)? }
+        Message::Request { id, time_left, body: decode_request(kind, protocol, &mut input)? }
     } else {
         Message::Response { id, body: decode_response(kind, protocol, &mut input)? }
     };
@@ -195,14 +195,21 @@ fn request_kind(body: &Request) -> u8 {
     }
 }
 
-fn encode_request(body: &Request, out: &mut Vec<u8>) {
+fn encode_request(body: &Request, protocol: Protocol, out: &mut Vec<u8>) {
     match body {
         Request::Ping { wall_ms } => put(wall_ms, out),
         Request::Put { key, record, hint_for } => {
             put(&hint_for.as_ref().map(AsRef::<[u8]>::as_ref), out);
             put_record(key, record, out);
         }
-        Request::Get { key, from_hints } => put(&(*from_hints, key.as_bytes()), out),
+        Request::Get { key, from_hints, known } => {
+            put(from_hints, out);
+            // To leave it out only costs the answerer the reading.
+            if protocol >= Protocol::V3 {
+                put(&known.as_ref().map(VersionForm::of), out);
+            }
+            put(&key.as_bytes(), out);
+        }
         Request::Merge { records } => put_records(records, out),
         Request::Digests { spans } => {
             put_list(spans, MAX_SPANS, out, put_span);
@@ -215,7 +222,11 @@ fn encode_request(body: &Request, out: &mut Vec<u8>) {
     }
 }
 
-fn decode_request(kind: u8, input: &mut Input<'_>) -> Result<Request, DecodeError> {
+fn decode_request(
+    kind: u8,
+    protocol: Protocol,
+    input: &mut Input<'_>,
+) -> Result<Request, DecodeError> {
     Ok(match kind {
         kind::PING => Request::Ping { wall_ms: input.take()? },
         kind::PUT => {
@@ -225,7 +236,11 @@ fn decode_request(kind: u8, input: &mut Input<'_>) -> Result<Request, DecodeErro
         }
         kind::GET => {
             let from_hints = input.take()?;
-            Request::Get { key: input.key()?, from_hints }
+            let known = match protocol {
+                Protocol::V2 => None,
+                Protocol::V3 => input.version()?,
+            };
+            Request::Get { key: input.key()?, from_hints, known }
         }
         kind::VERSION => Request::Version { key: input.key()? },
         kind::MERGE => Request::Merge { records: input.records()? },
@@ -316,10 +331,7 @@ fn decode_response(
             Response::Listed { items, complete }
         }
         kind::FETCHED => Response::Fetched(input.records()?),
-        kind::VERSION_HELD => {
-            let held = input.take::<Option<VersionForm<'_>>>()?;
-            Response::Version(held.map(VersionForm::into_version).transpose()?)
-        }
+        kind::VERSION_HELD => Response::Version(input.version()?),
         kind::REFUSED => Response::Refused(input.refusal()?),
         kind => return Err(DecodeError::Malformed(format!("no answer has kind {kind:#04x}"))),
     })
@@ -467,6 +479,10 @@ impl<'a> Input<'a> {
 
     fn share(&self, part: &'a [u8]) -> Bytes {
         self.whole.slice_ref(part)
+    }
+
+    fn version(&mut self) -> Result<Option<Version>, DecodeError> {
+        self.take::<Option<VersionForm<'_>>>()?.map(VersionForm::into_version).transpose()
     }
 
     fn key(&mut self) -> Result<Key, DecodeError> {

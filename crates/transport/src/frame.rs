@@ -144,7 +144,11 @@ mod tests {
         vec![
             Message::Request { id: 1, time_left, body: Request::Ping { wall_ms: 5 } },
             Message::Response { id: 2, body: Response::Found(None) },
-            Message::Request { id: 3, time_left, body: Request::Get { key, from_hints: false } },
+            Message::Request {
+                id: 3,
+                time_left,
+                body: Request::Get { key, from_hints: false, known: None },
+            },
         ]
     }
 

@@ -34,7 +34,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("ping", Request::Ping { wall_ms: 1_700_000_000_000 }),
         ("put", Request::Put { key: key(), record: live(), hint_for: None }),
         ("put_hint", Request::Put { key: key(), record: dead(), hint_for }),
-        ("get", Request::Get { key: key(), from_hints: true }),
+        ("get", Request::Get { key: key(), from_hints: true, known: None }),
         ("version", Request::Version { key: key() }),
         ("merge", Request::Merge { records: records() }),
         ("merge_none", Request::Merge { records: Vec::new() }),

@@ -314,6 +314,26 @@ fn a_read_mends_the_stale_replica_it_met() {
 }
 
 #[test]
+fn replicas_that_hold_what_the_coordinator_holds_do_not_send_it() {
+    let mut world = World::new(3, without_anti_entropy());
+    let receipt = written(world.put(id(1), "cat", "meow", quorum(true)));
+    world.run(Duration::from_millis(100));
+    for node in 1..=3 {
+        let receipt = read(world.get(id(node), "cat", quorum(true)));
+        assert_eq!(receipt.found.expect("all hold it").value.expect("a value"), "meow");
+        assert!(receipt.from.len() >= 2 && receipt.from.contains(&id(node)));
+    }
+    assert_eq!(world.records_found(), 0);
+    let mut newer = Record::live(receipt.version, "newer");
+    newer.version.timestamp = newer.version.timestamp.next();
+    for holder in [2, 3] {
+        world.plant(id(holder), key("cat"), newer.clone());
+    }
+    assert_eq!(value(world.get(id(1), "cat", quorum(true))), Some("newer".into()));
+    assert_eq!(world.records_found(), 1);
+}
+
+#[test]
 fn p7_what_is_damaged_here_is_read_from_another_replica() {
     let mut world = World::new(3, without_anti_entropy());
     written(world.put(id(1), "cat", "meow", quorum(true)));

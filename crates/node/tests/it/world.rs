@@ -25,6 +25,7 @@ pub(crate) struct World {
     now: Instant,
     started: Instant,
     next_request: u64,
+    records_found: usize,
     options: NodeOptions,
     ring: Ring<NodeId>,
 }
@@ -79,6 +80,7 @@ impl World {
             now,
             started: now,
             next_request: 0,
+            records_found: 0,
             options,
             ring,
         };
@@ -99,6 +101,11 @@ impl World {
 
     pub(crate) fn node(&self, node: NodeId) -> &Node {
         self.nodes[&node].node.as_ref().expect("it is running")
+    }
+
+    /// How many records have crossed the network as answers to reads.
+    pub(crate) fn records_found(&self) -> usize {
+        self.records_found
     }
 
     pub(crate) fn held(&self, node: NodeId, key: &Key) -> Option<&Record> {
@@ -303,6 +310,9 @@ impl World {
             }
             return;
         }
+        if let Message::Response { body: Response::Found(Some(_)), .. } = message {
+            self.records_found += 1;
+        }
         let via = from.as_str()[1..].parse().expect("named after its number");
         let at = self.now + LINK_DELAY;
         self.in_flight.push_back((at, to, Event::Received { from, via, message }));
@@ -352,11 +362,19 @@ impl Disk {
                 self.hints.insert((hint.target, hint.key.clone()), hint);
                 StoreReply::Persisted(Ok(()))
             }
-            StoreRequest::Get { key } if self.damaged.contains(&key) => {
+            StoreRequest::Get { key, .. } if self.damaged.contains(&key) => {
                 StoreReply::Read(Response::Refused(Refusal::Damaged))
             }
-            StoreRequest::Get { key } => {
-                StoreReply::Read(Response::Found(self.records.get(&key).cloned()))
+            StoreRequest::Get { key, known } => {
+                let found = self.records.get(&key).cloned();
+                let is_known = known.is_some_and(|known| {
+                    found.as_ref().is_some_and(|record| record.version == known)
+                });
+                StoreReply::Read(if is_known {
+                    Response::Version(known)
+                } else {
+                    Response::Found(found)
+                })
             }
             StoreRequest::Digests { sets } => {
                 let digest = |ranges: &Vec<_>| {

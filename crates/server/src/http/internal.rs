@@ -67,7 +67,7 @@ pub(super) async fn get(face: &Face, upload: &mut Upload) -> Result<Answer, Prob
     let form: GetForm = json::parse(&received.bytes)?;
     let key = json::key(["key", "key_base64"], form.key, form.key_base64)?
         .ok_or_else(|| Problem::bad("key", "missing"))?;
-    match local(face, Request::Get { key: key.clone(), from_hints: false }).await? {
+    match local(face, Request::Get { key: key.clone(), from_hints: false, known: None }).await? {
         Response::Found(Some(record)) => {
             let record = json::shown_record(&key, &record);
             Ok(answer::json(&json!({"found": true, "record": record})))

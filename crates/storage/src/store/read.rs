@@ -73,6 +73,13 @@ impl Core {
         Some(entry.version(&self.shards.writers))
     }
 
+    pub(super) fn holds(&self, key: &Key, version: &Version) -> bool {
+        let entry = self.shards.get(self.position(key.as_bytes()));
+        entry.is_some_and(|entry| {
+            !entry.is_damaged() && entry.version(&self.shards.writers) == *version
+        })
+    }
+
     pub(super) fn scan(&self, after: Option<&Key>, limit: usize) -> Result<Scanned, ReadError> {
         let mut after = after.map(|key| self.position(key.as_bytes()));
         let mut scanned = Scanned::default();
