@@ -22,6 +22,9 @@ use crate::{
 /// How many bytes are read at once, and how many may be read past the end of a frame.
 const READ_BYTES: usize = 64 * 1024;
 
+/// With less room than this, a read gets new memory.
+const ENOUGH_BYTES: usize = 8 * 1024;
+
 /// The limits of one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamOptions {
@@ -188,6 +191,9 @@ async fn read(
             return Err(StreamEnd::ClosedByPeer);
         }
         let wanted = wanted_bytes(&buffer, READ_BYTES, frames.next_bytes(&buffer)?);
+        // What is left of the last piece of memory is warm, and most reads bring little.
+        let left = buffer.capacity() - buffer.len();
+        let wanted = if (ENOUGH_BYTES..wanted).contains(&left) { left } else { wanted };
         buffer.reserve(wanted);
         let mut space = (&mut buffer).limit(wanted);
         let got = unless_silent(&mut silence, pin!(io.read_buf(&mut space))).await?;

@@ -37,6 +37,10 @@ pub(super) struct Received<'a> {
 /// Memory that a client gets for having announced a length.
 const MAX_ADVANCE_BYTES: usize = 64 * 1024;
 
+/// A body that comes in one piece of at least so many bytes is not copied; a shorter one would keep
+/// a whole read buffer from being used again.
+const MIN_SHARED_BYTES: usize = 4 * 1024;
+
 /// Most bytes of a body where none belongs; some programs send an empty object with everything.
 const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
@@ -76,7 +80,7 @@ impl Upload {
         }
         // Taken as the bytes come: whoever announces much and sends nothing blocks nobody.
         let mut share = budget.take(0).expect("nothing is always left");
-        let mut bytes = BytesMut::with_capacity(announced.unwrap_or(0).min(MAX_ADVANCE_BYTES));
+        let mut bytes = BytesMut::new();
         if let State::Finished = self.state {
             return Ok(Received { bytes: bytes.freeze(), _share: share });
         }
@@ -103,7 +107,17 @@ impl Upload {
             if !share.grow(data.len()) {
                 return Err(full().closing());
             }
+            if announced == Some(data.len()) && data.len() >= MIN_SHARED_BYTES {
+                self.state = State::Finished;
+                return Ok(Received { bytes: data, _share: share });
+            }
+            if bytes.is_empty() {
+                bytes.reserve(announced.unwrap_or(data.len()).min(MAX_ADVANCE_BYTES));
+            }
             bytes.extend_from_slice(&data);
+            if announced == Some(bytes.len()) {
+                break;
+            }
         }
         self.state = State::Finished;
         if announced.is_some_and(|len| len != bytes.len()) {
