@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use quorate_membership::PeerState;
 use quorate_quorum::{Failure as Missing, Put, PutAction, PutEvent, Round};
 use quorate_record::{Hint, HintKind, Key, NodeId, Record, Timestamp, Version};
 
@@ -96,8 +97,21 @@ impl Node {
         self.run_write(id, Box::new(write), now);
     }
 
+    /// The owners of a key, then fallbacks in ring order: as many as may be needed if all owners and
+    /// as many fallbacks fail. To name all nodes of a large cluster costs more than the request.
     pub(crate) fn preference(&self, key: &Key) -> Vec<NodeId> {
-        self.ring.preference_of_key(key.as_bytes()).copied().collect()
+        let owners = self.ring.owners();
+        let mut nodes = Vec::with_capacity(self.ring.nodes().len().min(3 * owners));
+        let mut usable = 0;
+        for &node in self.ring.preference_of_key(key.as_bytes()) {
+            if usable == 3 * owners {
+                break;
+            }
+            let is_down = self.membership.state(node) == Some(PeerState::Down);
+            usable += usize::from(nodes.len() < owners || !is_down);
+            nodes.push(node);
+        }
+        nodes
     }
 
     pub(crate) fn write_answered(

@@ -314,6 +314,21 @@ fn a_read_mends_the_stale_replica_it_met() {
 }
 
 #[test]
+fn in_a_large_cluster_fallbacks_are_found_past_many_that_are_down() {
+    let mut world = World::new(30, without_anti_entropy());
+    let preference: Vec<NodeId> =
+        world.ring().preference_of_key(key("cat").as_bytes()).copied().collect();
+    // All owners and the next dozen; the last node coordinates.
+    for &node in &preference[..15] {
+        world.kill(node);
+    }
+    world.run(Duration::from_secs(5));
+    let receipt = written(world.put(preference[29], "cat", "meow", quorum(true)));
+    assert!(receipt.sloppy);
+    assert_eq!(receipt.acks, preference[15..17].to_vec());
+}
+
+#[test]
 fn replicas_that_hold_what_the_coordinator_holds_do_not_send_it() {
     let mut world = World::new(3, without_anti_entropy());
     let receipt = written(world.put(id(1), "cat", "meow", quorum(true)));
