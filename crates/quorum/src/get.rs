@@ -297,10 +297,10 @@ impl<I: Clone + Ord, P: Clone + Ord> Get<I, P> {
         if let Some(winner) = self.written_back().cloned() {
             self.send_repairs(&winner);
         }
-        while self.secured() + self.in_time() < needed && !self.candidates.is_empty() {
+        let answered = self.secured();
+        while answered + self.in_time() < needed && !self.candidates.is_empty() {
             self.ask_next(false, now);
         }
-        let answered = self.secured();
         if answered >= needed {
             let receipt = self.receipt();
             self.reply(Ok(receipt));

@@ -22,6 +22,7 @@ impl Hosts {
         host(authority).is_some_and(|host| {
             host.eq_ignore_ascii_case("localhost")
                 || is_loopback(host)
+                || self.0.contains(host)
                 || self.0.contains(&host.to_ascii_lowercase())
         })
     }
