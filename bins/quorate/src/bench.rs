@@ -11,13 +11,14 @@ use quorate_load::{LoadError, Pace, Plan, Progress, Report, Requests, Workload};
 use quorate_server::config::Config;
 use tokio::{runtime, signal::ctrl_c};
 
-use crate::{Usage, args::BenchArgs, data::authority_of};
+use crate::{Usage, args::BenchArgs, data::authority_of, files};
 
 const USUAL_CONFIG: &str = "nodes.json";
 const USUAL_NODES: [&str; 3] = ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"];
 
 /// Measures a cluster under load.
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+    files::raise_limit();
     let plan = plan(args)?;
     let shows_progress = args.progress || (!args.quiet && io::stderr().is_terminal());
     let on_progress = |progress: &Progress| {

@@ -6,6 +6,7 @@ mod bench;
 mod cluster;
 mod data;
 mod doctor;
+mod files;
 mod serve;
 mod spelling;
 mod status;

@@ -14,13 +14,14 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::{Usage, args::ServeArgs};
+use crate::{Usage, args::ServeArgs, files};
 
 /// How long a node may take to stop once whoever started it is gone.
 const ORPHAN_GRACE: Duration = Duration::from_secs(15);
 
 /// Runs one node until it is told to stop.
 pub(crate) fn run(args: ServeArgs) -> Result<ExitCode> {
+    files::raise_limit();
     let config = Config::load_with(&args.config, &args.overrides.into())?;
     for warning in &config.warnings {
         tracing::warn!("{}: {warning}", args.config.display());
