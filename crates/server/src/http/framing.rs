@@ -14,6 +14,8 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use super::seats::Seat;
+
 /// A connection that watches what is read from it: for requests whose length can be understood in
 /// two ways, and for heads that take too long.
 ///
@@ -27,6 +29,9 @@ pub(super) struct Watched<S> {
     stream: S,
     scan: Scan,
     findings: Arc<Findings>,
+    seat: Arc<Seat>,
+    rests: bool,
+    stalled: bool, // some of an answer has not been taken yet
     limits: ReadLimits,
     wait: Option<(Awaited, Pin<Box<Sleep>>)>,
 }
@@ -54,6 +59,7 @@ struct Awaited {
 pub(super) struct Findings {
     first_ambiguous: AtomicU64, // counted from 0; NONE if there is none
     asked: AtomicU64,
+    answered: AtomicU64,
     over: AtomicBool,
 }
 
@@ -63,15 +69,35 @@ const NONE: u64 = u64::MAX;
 const MAX_LINE_BYTES: usize = 32 * 1024;
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, limits: ReadLimits) -> (Self, Arc<Findings>) {
+    pub(super) fn new(stream: S, limits: ReadLimits, seat: Arc<Seat>) -> (Self, Arc<Findings>) {
         let findings = Arc::new(Findings {
             first_ambiguous: AtomicU64::new(NONE),
             asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             over: AtomicBool::new(false),
         });
-        let (scan, wait) = (Scan::default(), None);
-        let watched = Self { stream, scan, findings: Arc::clone(&findings), limits, wait };
+        let watched = Self {
+            stream,
+            scan: Scan::default(),
+            findings: Arc::clone(&findings),
+            seat,
+            rests: true,
+            stalled: false,
+            limits,
+            wait: None,
+        };
         (watched, findings)
+    }
+
+    /// Says that this connection is idle if all requests are answered, all answers are taken, and
+    /// nothing of another request has come.
+    fn rest_if_idle(&mut self) {
+        let Some(Awaited { rest_of_head: false, requests }) = self.scan.awaited() else { return };
+        let is_owed = self.findings.answered.load(Ordering::Relaxed) < requests;
+        if !self.rests && !self.stalled && !is_owed {
+            self.rests = true;
+            self.seat.rest();
+        }
     }
 
     /// Nothing more has come for now: whether that may go on.
@@ -113,6 +139,11 @@ impl Findings {
         number < self.first_ambiguous.load(Ordering::Relaxed)
     }
 
+    /// There is an answer to the request that was asked for last.
+    pub(super) fn answered(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// What follows is no HTTP any more.
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
@@ -131,7 +162,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             return read.map(Ok);
         }
         if read.is_pending() {
+            self.rest_if_idle();
             return self.poll_patience(cx);
+        }
+        if std::mem::take(&mut self.rests) {
+            self.seat.work();
         }
         self.scan.feed(&buf.filled()[before..]);
         if let State::Ambiguous = self.scan.state {
@@ -148,7 +183,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.stalled |= written.is_pending();
+        written
     }
 
     fn poll_write_vectored(
@@ -156,14 +193,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.stalled |= written.is_pending();
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
+    /// Comes when all that there is of an answer has been written. After it hyper may not read again
+    /// until it is told that something has come.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stalled = false;
+        self.rest_if_idle();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

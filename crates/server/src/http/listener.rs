@@ -17,6 +17,7 @@ use super::{
     framing::{ReadLimits, Watched},
     problem::Problem,
     routes::Face,
+    seats::{Seats, Taken},
     stall::Impatient,
 };
 
@@ -59,6 +60,7 @@ async fn serve_from(
     let limits = face.settings().limits.clone();
     let (stop, stopped) = watch::channel(());
     let (mut connections, mut refusals) = (JoinSet::new(), JoinSet::new());
+    let mut seats = Seats::new(max_connections);
     let mut shutdown = pin!(shutdown);
     let mut pause = Duration::ZERO;
     loop {
@@ -74,8 +76,12 @@ async fn serve_from(
             accepted = accepted => match accepted {
                 Ok(socket) => {
                     pause = Duration::ZERO;
-                    if connections.len() < max_connections {
-                        connections.spawn(connection(socket, Arc::clone(&face), stopped.clone()));
+                    let leaving = seats.leaving();
+                    if connections.len() < max_connections + leaving
+                        || (leaving < limits.max_refusals && seats.vacate())
+                    {
+                        let (face, seat) = (Arc::clone(&face), seats.take());
+                        connections.spawn(connection(socket, seat, face, stopped.clone()));
                     } else if refusals.len() < limits.max_refusals {
                         refusals.spawn(refuse(socket, limits.clone()));
                     }
@@ -111,19 +117,25 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-async fn connection(socket: TcpStream, face: Arc<Face>, mut stopped: watch::Receiver<()>) {
+async fn connection(
+    socket: TcpStream,
+    seat: Taken,
+    face: Arc<Face>,
+    mut stopped: watch::Receiver<()>,
+) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let HttpLimits { head_timeout, idle_timeout, write_timeout, .. } = face.settings().limits;
     let patience = ReadLimits { head: head_timeout, idle: idle_timeout };
-    let (socket, findings) = Watched::new(socket, patience);
+    let (socket, findings) = Watched::new(socket, patience, Arc::clone(&seat.0));
     let socket = Impatient::new(socket, write_timeout);
     let service = service_fn(move |request| {
         let is_clear = findings.next_is_clear();
         let (face, findings) = (Arc::clone(&face), Arc::clone(&findings));
         async move {
             let answer = face.answer(request, is_clear).await;
+            findings.answered();
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 findings.end();
             }
@@ -142,7 +154,10 @@ async fn connection(socket: TcpStream, face: Arc<Face>, mut stopped: watch::Rece
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = stopped.changed() => {
+        () = async { tokio::select! {
+            _ = stopped.changed() => {}
+            () = seat.0.asked_to_leave() => {}
+        } } => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

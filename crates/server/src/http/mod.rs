@@ -31,10 +31,12 @@ mod problem;
 mod receipt;
 mod refusal;
 mod routes;
+mod seats;
 mod settings;
 mod stall;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 pub use answer::Answer;
 pub use backend::{Backend, DebugPage, NoBackup};

@@ -15,7 +15,9 @@ use super::{
     hosts::Hosts,
     internal, kv, operator,
     problem::Problem,
+    throttle::Throttle,
 };
+use crate::clock::now;
 
 /// Everything that the connections of one listener share.
 pub(super) struct Face {
@@ -23,6 +25,7 @@ pub(super) struct Face {
     hosts: Hosts,
     requests: Budget,
     body_bytes: Budget,
+    log: Throttle,
 }
 
 /// What a path names. Paths are compared as they were sent, without any normalisation.
@@ -50,6 +53,7 @@ impl Face {
             hosts: Hosts::new(&settings.allowed_hosts),
             requests: Budget::new(settings.max_in_flight),
             body_bytes: Budget::new(settings.limits.max_body_bytes_in_flight),
+            log: Throttle::default(),
             backend,
         }
     }
@@ -89,7 +93,7 @@ impl Face {
         let is_withheld = upload.is_withheld();
         upload.linger(&self.settings().limits);
         let mut answer = result.unwrap_or_else(|problem| {
-            log(&problem, &parts);
+            self.log(&problem, &parts);
             problem.into_answer()
         });
         let nosniff = HeaderValue::from_static("nosniff");
@@ -98,6 +102,20 @@ impl Face {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         answer
+    }
+
+    /// Failures of the cluster and of this node are worth a line; those of `/ready` are its answer.
+    fn log(&self, problem: &Problem, parts: &Parts) {
+        let (status, path) = (problem.status(), parts.uri.path());
+        if status.is_server_error()
+            && status != StatusCode::NOT_IMPLEMENTED
+            && path != "/ready"
+            && let Some(left_out) = self.log.pass(now().wall_ms / 1000)
+        {
+            let (status, path) = (status.as_u16(), ShownPath(path));
+            let (method, detail) = (&parts.method, problem.detail());
+            tracing::warn!(status, %method, %path, detail, left_out, "request failed");
+        }
     }
 
     /// Finds what is called, and whether it may be.
@@ -218,16 +236,6 @@ impl<'a> Route<'a> {
             }
             _ => "GET, HEAD",
         }
-    }
-}
-
-/// Failures of the cluster and of this node are worth a line; those of `/ready` are its answer.
-fn log(problem: &Problem, parts: &Parts) {
-    let (status, path) = (problem.status(), parts.uri.path());
-    if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED && path != "/ready" {
-        let (status, path) = (status.as_u16(), ShownPath(path));
-        let (method, detail) = (&parts.method, problem.detail());
-        tracing::warn!(status, %method, %path, detail, "request failed");
     }
 }
 

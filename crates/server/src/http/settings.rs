@@ -22,7 +22,8 @@ pub struct HttpSettings {
     pub max_value_bytes: usize,
     /// Most requests of clients and peers at once; the next is told to come back later.
     pub max_in_flight: usize,
-    /// Most connections at once; the next is told so and closed.
+    /// Most connections at once. The next takes the place of the one that has been idle the
+    /// longest; if none is idle, it is told so and closed.
     pub max_connections: usize,
     /// What `Host` may name besides localhost and the loopback addresses: names and addresses,
     /// with or without a port, which is not compared.
@@ -56,7 +57,8 @@ pub struct HttpLimits {
     pub linger: Duration,
     /// Most bytes of a refused body that are read and thrown away.
     pub linger_bytes: usize,
-    /// Most connections above `max_connections` that are told so; more are only closed.
+    /// Most connections above `max_connections` that are told so; more are only closed. As many
+    /// may be on their way out to make room.
     pub max_refusals: usize,
     /// How long open requests may go on once the listener was told to stop.
     pub drain: Duration,

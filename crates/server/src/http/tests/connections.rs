@@ -26,16 +26,58 @@ async fn requests_beyond_the_limit_are_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_are_told_so_and_closed() {
-    let server = start_with(|settings| settings.max_connections = 1).await;
+async fn a_connection_beyond_the_limit_takes_the_place_of_the_one_idle_longest() {
+    let server = start_with(|settings| settings.max_connections = 3).await;
+    let mut silent = server.connect().await;
+    let mut between = server.connect().await;
+    assert_eq!(between.call("GET /health", "", "").await.status, 200);
+    server.backend.says_nothing();
+    let mut working = server.connect().await;
+    working.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    server.backend.asked_for(1).await;
+
+    let mut newer = server.connect().await;
+    assert_eq!(newer.call("GET /health", "", "").await.status, 200);
+    assert!(silent.ends().await);
+    let mut newest = server.connect().await;
+    assert_eq!(newest.call("GET /health", "", "").await.status, 200);
+    assert!(between.ends().await);
+    server.backend.answer_all(&ClientReply::Written(Ok(put_receipt())));
+    assert_eq!(working.reply().await.status, 204);
+    assert_eq!(newer.call("GET /health", "", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn many_more_idle_connections_than_there_may_be_keep_nobody_out() {
+    let server = start_with(|settings| settings.max_connections = 8).await;
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(server.connect().await);
+        let mut wire = server.connect().await;
+        assert_eq!(wire.call("GET /health", "", "").await.status, 200);
+        idle.push(wire);
+    }
+    assert_eq!(server.call("GET /health", "", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_told_so_and_closed_if_none_is_idle() {
+    let server = start_with(|settings| settings.max_connections = 2).await;
+    server.backend.says_nothing();
     let mut first = server.connect().await;
-    assert_eq!(first.call("GET /health", "", "").await.status, 200);
-    let mut second = server.connect().await;
-    let reply = second.call("GET /health", "", "").await;
+    first.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    server.backend.asked_for(1).await;
+    let mut other = server.connect().await;
+    other.send("DELETE /kv/b HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    server.backend.asked_for(2).await;
+    let mut third = server.connect().await;
+    let reply = third.call("GET /health", "", "").await;
     reply.assert_problem(503, &[]);
     assert_eq!(reply.header("retry-after"), "1");
-    assert!(second.ends().await);
-    assert_eq!(first.call("GET /health", "", "").await.status, 200);
+    assert!(third.ends().await);
+    server.backend.answer_all(&ClientReply::Written(Ok(put_receipt())));
+    assert_eq!(first.reply().await.status, 204);
+    assert_eq!(other.reply().await.status, 204);
 }
 
 #[tokio::test]
