@@ -129,6 +129,21 @@ impl<I: Copy + Ord + Debug> Membership<I> {
         self.peers.get(&peer).and_then(Peer::last_heard)
     }
 
+    /// What `peer` was asked at `sent` has not been answered for longer than usual. If it has said
+    /// nothing since, it is not [prompt](Self::is_prompt) until it does.
+    pub fn overdue(&mut self, peer: I, sent: Instant) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.owe(sent);
+        }
+    }
+
+    /// Whether `peer` is up and owes no answer: if there is a choice, the others are asked after
+    /// it. This follows the very answers that are waited for, so it notices a peer that stands still
+    /// long before that is [suspect](PeerState::Suspect), and changes nothing else.
+    pub fn is_prompt(&self, peer: I) -> bool {
+        self.peers.get(&peer).is_some_and(Peer::is_prompt)
+    }
+
     /// All watched peers with their states, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (I, PeerState)> + '_ {
         self.peers.iter().map(|(&peer, known)| (peer, known.state))
@@ -321,6 +336,22 @@ mod tests {
         }
         let pings = actions(&mut peers).into_iter().filter(|a| *a == Ping { peer: 2 }).count();
         assert_eq!(pings, 1);
+    }
+
+    #[test]
+    fn a_peer_that_owes_an_answer_is_not_prompt_until_it_speaks() {
+        let (mut peers, start) = watch(&[2]);
+        assert!(!peers.is_prompt(2), "not connected");
+        peers.connected(2, start);
+        assert!(peers.is_prompt(2));
+        peers.heard(2, start + ms(10));
+        peers.overdue(2, start + ms(5));
+        assert!(peers.is_prompt(2), "it has spoken since");
+        peers.overdue(2, start + ms(11));
+        assert!(!peers.is_prompt(2));
+        assert_eq!(peers.state(2), Some(Up));
+        peers.heard(2, start + ms(12));
+        assert!(peers.is_prompt(2));
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub(crate) struct Peer {
     silent_since: Instant, // silence counts from here; later than `last_heard` if we overslept
     next_ping: Instant,    // never moves back, so a flapping connection draws no extra pings
     rtt: Option<Duration>,
+    overdue: bool,
 }
 
 impl Peer {
@@ -46,6 +47,7 @@ impl Peer {
             silent_since: now,
             next_ping: now,
             rtt: None,
+            overdue: false,
         }
     }
 
@@ -69,11 +71,21 @@ impl Peer {
 
     pub(crate) fn hear(&mut self, now: Instant) {
         self.last_heard = self.last_heard.max(Some(now));
+        self.overdue = false;
         // What comes in after the loss was sent before it: it does not make the peer reachable.
         if self.connected_at.is_some() {
             self.silent_since = self.silent_since.max(now);
             self.state = PeerState::Up;
         }
+    }
+
+    /// What it was asked at `sent` should have been answered by now.
+    pub(crate) fn owe(&mut self, sent: Instant) {
+        self.overdue |= self.last_heard.is_none_or(|heard| heard <= sent);
+    }
+
+    pub(crate) fn is_prompt(&self) -> bool {
+        self.state == PeerState::Up && !self.overdue
     }
 
     /// Takes in a round trip; `longest` bounds what one sample may weigh.
