@@ -4,8 +4,9 @@ use quorate_quorum::{Failure, Round};
 use quorate_record::NodeId;
 
 use crate::{
-    Action, Message, Node, Now, Refusal, Request, Response,
+    Action, Message, Node, NodeOptions, Now, Refusal, Request, Response,
     node::{Inner, Timer},
+    peers::InFlight,
     reconcile::Part,
     serve::Origin,
 };
@@ -16,6 +17,7 @@ pub(crate) struct Call {
     pub(crate) to: NodeId,
     waiter: Waiter,
     sent: Instant,
+    bytes: usize, // of values
 }
 
 /// Who is to hear of the answer.
@@ -43,14 +45,48 @@ impl Node {
         now: Now,
     ) -> u64 {
         let id = if planted!(CallIdReused) { self.fresh_id() % 64 } else { self.fresh_id() };
-        self.calls.insert(id, Call { to, waiter, sent: now.instant });
+        let bytes = body.value_bytes();
+        self.calls.insert(id, Call { to, waiter, sent: now.instant, bytes });
         if to == self.id {
             self.defer(Inner::Asked { call: id, body });
+        } else if !self.make_room_at(to, bytes) && !matches!(waiter, Waiter::Ping) {
+            self.counters.peer_overloads += 1;
+            self.defer(Inner::Unsent { call: id });
         } else {
             let message = Message::Request { id, time_left, body };
             self.act(Action::Send { to, message });
         }
         id
+    }
+
+    /// Counts a request to a peer, and says whether there is room for it.
+    fn make_room_at(&mut self, peer: NodeId, bytes: usize) -> bool {
+        let in_flight = &mut self.peers.entry(peer).or_default().in_flight;
+        let before = *in_flight;
+        *in_flight = InFlight { requests: before.requests + 1, bytes: before.bytes + bytes };
+        let NodeOptions { max_peer_requests, max_peer_bytes, .. } = self.options;
+        let fits = in_flight.bytes <= max_peer_bytes || before.bytes == 0 || bytes == 0;
+        before.requests < max_peer_requests && fits
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(crate) fn forget_call(&mut self, id: u64) -> Option<Call> {
+        let call = self.calls.remove(&id)?;
+        if call.to != self.id
+            && let Some(facts) = self.peers.get_mut(&call.to)
+        {
+            facts.in_flight.requests -= 1;
+            facts.in_flight.bytes -= call.bytes;
+        }
+        Some(call)
+    }
+
+    /// Of these calls, those that are not answered yet have taken so long that their peers are
+    /// asked last, until they say something.
+    pub(crate) fn note_overdue(&mut self, calls: &[u64]) {
+        for call in calls.iter().filter_map(|id| self.calls.get(id)) {
+            self.membership.overdue(call.to, call.sent);
+        }
     }
 
     /// Asks `to`, and takes it for failed when there is no answer `within` that time.
@@ -115,7 +151,7 @@ impl Node {
     }
 
     fn end_call(&mut self, id: u64, outcome: Outcome, now: Now) {
-        let Some(Call { to, waiter, sent }) = self.calls.remove(&id) else { return };
+        let Some(Call { to, waiter, sent, .. }) = self.forget_call(id) else { return };
         match waiter {
             Waiter::Write { id, round } => self.write_answered(id, to, round, outcome, now),
             Waiter::Read { id } => {

@@ -23,4 +23,6 @@ pub struct Counters {
     pub refused_clock_ahead: u64,
     /// Client requests refused because too many were at work.
     pub refused_overloaded: u64,
+    /// Requests not sent to a peer because it has too many to answer.
+    pub peer_overloads: u64,
 }

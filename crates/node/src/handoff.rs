@@ -94,6 +94,10 @@ impl Node {
                 HintAction::Persist { id, hint } => {
                     self.store(StoreRequest::PersistHint { hint }, StoreWaiter::Hint { id });
                 }
+                HintAction::Deliver { batch, .. } if self.admission.is_pressed() => {
+                    let error = "this node has too much to do";
+                    self.hints.delivery_failed(batch, error, now.instant);
+                }
                 HintAction::Deliver { target, batch, hints } => {
                     let body = Request::Merge { records: hints };
                     let waiter = Waiter::Handoff { batch };

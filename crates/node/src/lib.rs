@@ -71,6 +71,7 @@ macro_rules! buggify {
     }};
 }
 
+mod admission;
 mod call;
 mod client;
 mod counters;

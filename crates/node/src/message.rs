@@ -116,6 +116,18 @@ pub enum Response {
     Refused(Refusal),
 }
 
+impl Request {
+    /// How many bytes of values it carries.
+    pub(crate) fn value_bytes(&self) -> usize {
+        let of_record = |record: &Record| record.value.as_ref().map_or(0, |value| value.len());
+        match self {
+            Self::Put { record, .. } => of_record(record),
+            Self::Merge { records } => records.iter().map(|(_, record)| of_record(record)).sum(),
+            _ => 0,
+        }
+    }
+}
+
 /// What became of one record at one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PutOutcome {

@@ -5,11 +5,13 @@ use std::{
 
 use quorate_hints::HintBook;
 use quorate_membership::{Membership, MembershipAction, PeerState};
+use quorate_quorum::Failure;
 use quorate_record::{Hint, HybridClock, NodeId, Timestamp, Writer};
 use quorate_ring::Ring;
 
 use crate::{
     Action, Counters, Event, NodeOptions, Now, PutOutcome, Request, Response,
+    admission::Admission,
     call::{Call, Waiter},
     handoff::{self, HintWaiter},
     hedge::HedgePolicy,
@@ -43,6 +45,7 @@ pub struct Node {
     pub(crate) hints: HintBook,
     pub(crate) hint_waiters: IdMap<Vec<(HintWaiter, PutOutcome)>>,
     pub(crate) hedge: HedgePolicy,
+    pub(crate) admission: Admission,
     pub(crate) reconcile: Reconcile,
     pub(crate) writes: IdMap<Box<Write>>,
     pub(crate) reads: IdMap<Box<Read>>,
@@ -73,6 +76,7 @@ pub(crate) enum Timer {
 pub(crate) enum Inner {
     Asked { call: u64, body: Request },
     Answered { call: u64, response: Response },
+    Unsent { call: u64 },
     Hinted { waiter: HintWaiter, outcome: PutOutcome },
 }
 
@@ -106,6 +110,7 @@ impl Node {
             hints: handoff::book(id, &options, hints, now),
             hint_waiters: IdMap::default(),
             hedge: HedgePolicy::new(),
+            admission: Admission::new(options.max_in_flight, options.target_latency),
             reconcile: Reconcile::new(id, &ring, &options, now.instant),
             writes: IdMap::default(),
             reads: IdMap::default(),
@@ -166,6 +171,7 @@ impl Node {
                     Inner::Answered { call, response } => {
                         self.answered(self.id, call, response, now);
                     }
+                    Inner::Unsent { call } => self.call_failed(call, Some(Failure::Refused), now),
                     Inner::Hinted { waiter, outcome } => self.hinted(waiter, outcome, now),
                 }
             }

@@ -20,6 +20,15 @@ pub struct NodeOptions {
     pub anti_entropy_max_per_tick: usize,
     /// Most client requests at work at once, those answered but not finished included.
     pub max_requests: usize,
+    /// Most client requests at once that are not answered.
+    pub max_in_flight: usize,
+    /// When requests that end well take longer than this on average, the node takes in fewer.
+    pub target_latency: Duration,
+    /// Most requests to one peer that it has not answered. What would be more counts as refused by
+    /// it, so that a slow replica costs a bounded queue: it gets a hint instead.
+    pub max_peer_requests: usize,
+    /// Most bytes of values in those requests, or a single larger one.
+    pub max_peer_bytes: usize,
     /// When a silent peer counts as down.
     pub membership: MembershipOptions,
 }
@@ -34,6 +43,10 @@ impl Default for NodeOptions {
             anti_entropy_interval: Some(Duration::from_millis(1_500)),
             anti_entropy_max_per_tick: 200,
             max_requests: 4 * 4_096,
+            max_in_flight: 4_096,
+            target_latency: Duration::from_millis(200),
+            max_peer_requests: 4_096,
+            max_peer_bytes: 16 << 20,
             membership: MembershipOptions::default(),
         }
     }

@@ -96,7 +96,9 @@ impl Node {
         }
     }
 
+    /// Answers a request that was let in.
     pub(crate) fn reply(&mut self, request: u64, reply: ClientReply) {
+        self.admission.left();
         self.act(Action::Reply { request, reply: Box::new(reply) });
     }
 }

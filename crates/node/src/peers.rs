@@ -13,7 +13,15 @@ use crate::{Counters, Node, NodeOptions, Now};
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PeerFacts {
     pub(crate) incarnation: Option<u64>,
+    pub(crate) in_flight: InFlight,
     clock_offset_ms: Option<i64>,
+}
+
+/// What a peer was asked and has not answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InFlight {
+    pub(crate) requests: usize,
+    pub(crate) bytes: usize,
 }
 
 /// A peer as a node sees it.
@@ -67,6 +75,12 @@ impl Node {
         self.writes.len() + self.reads.len() + self.parked.len()
     }
 
+    /// How many client requests are let in at once at present; fewer when they take long.
+    #[must_use]
+    pub fn admitted(&self) -> usize {
+        self.admission.limit()
+    }
+
     /// All other nodes, in the order of their ids.
     pub fn peers(&self) -> impl Iterator<Item = PeerStatus> {
         self.membership.iter().map(|(id, state)| {
@@ -77,7 +91,7 @@ impl Node {
                 incarnation: facts.incarnation,
                 rtt: self.membership.rtt(id),
                 last_heard: self.membership.last_heard(id),
-                in_flight: self.calls.values().filter(|call| call.to == id).count(),
+                in_flight: facts.in_flight.requests,
                 clock_offset_ms: facts.clock_offset_ms,
             }
         })

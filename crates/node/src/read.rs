@@ -3,7 +3,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quorate_membership::PeerState;
 use quorate_quorum::{Failure as Missing, Get, GetAction, GetEvent, GetOptions, Repair};
 use quorate_record::{Key, NodeId, Record, Version};
 
@@ -20,6 +19,7 @@ pub(crate) struct Read {
     request: u64,
     key: Key,
     get: Get<NodeId, Record>,
+    timeout: Duration,
     deadline: Instant,
     timer: Option<Instant>,
     calls: Vec<u64>,
@@ -62,8 +62,7 @@ impl Node {
         // This node first, then those that answer, then by distance; a stable sort keeps the ring
         // order among equals.
         nodes[..replicas].sort_by_cached_key(|&node| {
-            let distance =
-                (self.membership.state(node) != Some(PeerState::Up), self.membership.rtt(node));
+            let distance = (!self.membership.is_prompt(node), self.membership.rtt(node));
             (node != self.id).then_some(distance)
         });
         let repair = match atomic {
@@ -84,6 +83,7 @@ impl Node {
             request,
             key,
             get,
+            timeout,
             deadline: now.instant + timeout,
             timer: None,
             calls: Vec::new(),
@@ -186,10 +186,14 @@ impl Node {
         while let Some(action) = read.get.poll_action() {
             match action {
                 GetAction::Send { to, hedge: true, .. } if !self.hedge.spend() => {
+                    self.note_overdue(&read.calls);
                     read.get.handle(GetEvent::Declined { from: to }, now.instant);
                 }
                 GetAction::Send { to, from_hints, hedge } => {
-                    self.counters.hedges += u64::from(hedge);
+                    if hedge {
+                        self.counters.hedges += 1;
+                        self.note_overdue(&read.calls);
+                    }
                     match &mut read.own {
                         Own::Unknown if to == self.id && !from_hints => {
                             read.own = Own::Awaited { held_back: Vec::new() };
@@ -216,6 +220,10 @@ impl Node {
                     self.replace_timer(earlier, at, Timer::Read(id));
                 }
                 GetAction::Reply(result) => {
+                    if result.is_ok() {
+                        let began = read.deadline - read.timeout;
+                        self.admission.succeeded(now.instant.saturating_duration_since(began));
+                    }
                     let reason = read.reason.clone();
                     let result = result.map_err(|error| Failure { error, reason });
                     self.reply(read.request, ClientReply::Read(result));

@@ -186,7 +186,9 @@ impl Node {
         let Some(rounds) = &mut reconcile.rounds else { return };
         let membership = &self.membership;
         let up = reconcile.co_owned.keys().copied();
-        let up = up.filter(|&peer| membership.state(peer) == Some(PeerState::Up));
+        // What is compared later is as good; a client that waits is not.
+        let pressed = self.admission.is_pressed();
+        let up = up.filter(|&peer| !pressed && membership.state(peer) == Some(PeerState::Up));
         let Some((peer, resume_at)) = rounds.begin(up, now.instant) else { return };
         let ranges = reconcile.co_owned[&peer].clone();
         let mut limits = reconcile.limits;

@@ -68,6 +68,11 @@ impl Node {
             Request::Fetch { ref tokens } if tokens.len() > MAX_ITEMS => {
                 self.respond(origin, Response::Refused(Refusal::Malformed));
             }
+            Request::Digests { .. } | Request::List { .. } | Request::Fetch { .. }
+                if self.admission.is_pressed() =>
+            {
+                self.respond(origin, Response::Refused(Refusal::Overloaded));
+            }
             body @ (Request::Digests { .. } | Request::List { .. } | Request::Fetch { .. }) => {
                 self.serve_exchange(origin, body);
             }
@@ -174,6 +179,10 @@ impl Node {
     fn merge(&mut self, origin: Origin, records: Vec<(Key, Record)>, now: Now) {
         if records.len() > MAX_ITEMS {
             return self.respond(origin, Response::Refused(Refusal::Malformed));
+        }
+        // One is the repair of a read; more come from hints and comparisons, which can wait.
+        if records.len() > 1 && self.admission.is_pressed() {
+            return self.respond(origin, Response::Refused(Refusal::Overloaded));
         }
         let batch = self.fresh_id();
         let mut outcomes = Vec::with_capacity(records.len());

@@ -5,8 +5,8 @@ use quorate_quorum::{Failure as Missing, Put, PutAction, PutEvent, Round};
 use quorate_record::{Hint, HintKind, Key, NodeId, Record, Timestamp, Version};
 
 use crate::{
-    ClientReply, ClientRequest, Failure, Node, Now, Operation, PutOutcome, Refusal, Request,
-    Response,
+    Action, ClientReply, ClientRequest, Failure, Node, Now, Operation, PutOutcome, Refusal,
+    Request, Response,
     call::{Outcome, Waiter},
     handoff::HintWaiter,
     node::Timer,
@@ -20,6 +20,7 @@ pub(crate) struct Write {
     key: Key,
     record: Record,
     put: Put<NodeId, Version>,
+    timeout: Duration,
     end: Instant, // the machine is done by then
     restamp_above: Timestamp,
     timer: Option<Instant>,
@@ -32,8 +33,10 @@ impl Node {
     /// Begins a client's request, or refuses it.
     pub(crate) fn begin(&mut self, request: u64, body: ClientRequest, now: Now) {
         if self.open_requests() >= self.options.max_requests || buggify!(RefuseClient) {
-            self.counters.refused_overloaded += 1;
-            return self.reply(request, ClientReply::Refused(Refusal::Overloaded));
+            return self.refuse(request);
+        }
+        if !self.admission.enter(now.instant) {
+            return self.refuse(request);
         }
         let strict = !body.quorum.sloppy() && body.quorum.orders_writes();
         if body.atomic && !(strict && body.quorum.is_strict()) {
@@ -52,6 +55,12 @@ impl Node {
                 self.begin_write(request, body, deadline, now);
             }
         }
+    }
+
+    fn refuse(&mut self, request: u64) {
+        self.counters.refused_overloaded += 1;
+        let reply = Box::new(ClientReply::Refused(Refusal::Overloaded));
+        self.act(Action::Reply { request, reply });
     }
 
     pub(crate) fn begin_write(
@@ -86,6 +95,7 @@ impl Node {
             key,
             record,
             put,
+            timeout,
             end: deadline + timeout,
             restamp_above: Timestamp::ZERO,
             timer: None,
@@ -216,6 +226,10 @@ impl Node {
                     self.replace_timer(earlier, at, Timer::Write(id));
                 }
                 PutAction::Reply(result) => {
+                    if result.is_ok() {
+                        let began = write.end - 2 * write.timeout;
+                        self.admission.succeeded(now.instant.saturating_duration_since(began));
+                    }
                     let reason = write.reason.clone();
                     let result = result.map_err(|error| Failure { error, reason });
                     self.reply(write.request, ClientReply::Written(result));
@@ -245,7 +259,7 @@ impl Node {
     /// Nobody waits for these any more.
     pub(crate) fn drop_calls(&mut self, calls: &[u64]) {
         for call in calls {
-            self.calls.remove(call);
+            self.forget_call(*call);
         }
     }
 }

@@ -40,6 +40,7 @@ fn counters(view: &View<'_>, registry: &mut Registry) {
     add("skew_refusals", "Records refused as too far ahead", done.refused_too_far_ahead);
     add("clock_refusals", "Client writes refused for this clock", done.refused_clock_ahead);
     add("overload_refusals", "Client requests refused for load", done.refused_overloaded);
+    add("peer_overloads", "Requests not sent to a peer with too many", done.peer_overloads);
     let hints = view.node.hints().stats(view.now.wall_ms);
     add("hints_delivered", "Hints that their replica took", hints.delivered);
     add("hints_expired", "Courtesy hints dropped by age", hints.expired);
@@ -66,6 +67,7 @@ fn gauges(view: &View<'_>, registry: &mut Registry) {
     add("hints", "Hints held", hints.count);
     add("hints_bytes", "Bytes of the hints held", hints.bytes);
     add("open_requests", "Client requests at work", view.node.open_requests() as u64);
+    add("admitted_requests", "Client requests let in at once", view.node.admitted() as u64);
     let store = view.local.store.stats();
     add("keys", "Keys held, tombstones included", store.keys);
     add("tombstones", "Keys held that were deleted", store.tombstones);

@@ -159,8 +159,9 @@ async fn serve(
     Ok(())
 }
 
-/// How much may wait for each log: all values that are taken in at once, twice.
-const LOG_QUEUE_BYTES: u64 = 128 << 20;
+/// How much may wait for each log, and one frame more; as much again may be on its way to the disk.
+/// Four of the largest values: a disk that has not taken them is no faster with more.
+const LOG_QUEUE_BYTES: u64 = 32 << 20;
 
 /// Opens the files of a node and tells what was found in them.
 fn open_files(
@@ -225,6 +226,9 @@ fn node_options(config: &Config) -> NodeOptions {
         // A request that was answered may still wait for a slow replica, so more are open than are
         // waited for.
         max_requests: 4 * config.max_in_flight,
+        max_in_flight: config.max_in_flight,
+        // Of a request's time a part must be left for what is not seen: the way to here and back.
+        target_latency: config.timeout / 4,
         ..NodeOptions::default()
     }
 }
