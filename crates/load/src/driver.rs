@@ -184,7 +184,7 @@ async fn write_patiently(session: &mut Session, key: u64, value: Bytes) -> Resul
     let mut attempts = 1;
     loop {
         match session.perform(&order).await {
-            Outcome::Failed(Failure { kind, detail }) if attempts == LOAD_ATTEMPTS => {
+            Outcome::Failed(Failure { kind, detail, .. }) if attempts == LOAD_ATTEMPTS => {
                 return Err(LoadError::Loading { kind, detail });
             }
             Outcome::Failed(_) => sleep(RECONNECT_PAUSE * attempts).await,
@@ -312,8 +312,12 @@ impl Run {
 async fn work(run: Arc<Run>, mut session: Session) {
     let mut at = now();
     while let Some(begun) = run.begin(at).await {
-        let outcome = session.perform(&begun.order).await;
+        let sent = now();
+        let mut outcome = session.perform(&begun.order).await;
         at = now();
+        if let Outcome::Failed(failure) = &mut outcome {
+            failure.took = at - sent;
+        }
         run.ended(&begun, outcome, at);
         if session.is_out_of_reach() {
             sleep(RECONNECT_PAUSE).await;

@@ -107,7 +107,7 @@ impl Report {
             total: total.as_ref().map(report).unwrap_or_default(),
             shed: tally.shed,
             not_begun: tally.not_begun,
-            errors: tally.errors.clone(),
+            errors: tally.errors(),
             seconds: tally.seconds(Duration::MAX).to_vec(),
             percentiles: total.map(|total| total.latencies.curve()).unwrap_or_default(),
         }
@@ -235,7 +235,11 @@ pub(crate) mod tests {
             tally.ended(Operation::Get, ms(1_000), ms(1_000 + took), Outcome::Done);
         }
         tally.ended(Operation::Put, ms(3_000), ms(3_002), Outcome::Done);
-        let failure = Failure { kind: "rejected".to_owned(), detail: "a < b".to_owned() };
+        let failure = Failure {
+            kind: "rejected".to_owned(),
+            detail: "a < b".to_owned(),
+            took: Duration::ZERO,
+        };
         tally.ended(Operation::Put, ms(3_000), ms(3_003), Outcome::Failed(failure));
         tally.shed(ms(3_100));
         tally.shed(ms(3_200));

@@ -1,4 +1,4 @@
-use std::{io::Write, sync::Arc};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quorate_client::{
@@ -73,10 +73,12 @@ impl Session {
             && let Err(error) = self.open().await
         {
             let kind = "not connected".to_owned();
-            return Outcome::Failed(Failure { kind, detail: error.to_string() });
+            let (detail, took) = (error.to_string(), Duration::ZERO);
+            return Outcome::Failed(Failure { kind, detail, took });
         }
         self.perform_connected(order).await.unwrap_or_else(|error| {
-            Outcome::Failed(Failure { kind: kind(&error), detail: error.to_string() })
+            let (detail, took) = (error.to_string(), Duration::ZERO);
+            Outcome::Failed(Failure { kind: kind(&error), detail, took })
         })
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Failure {
     pub(crate) kind: String,
     /// What the node or the client says.
     pub(crate) detail: String,
+    /// How long that took, from when it was sent.
+    pub(crate) took: Duration,
 }
 
 /// What happened in one second of the measurement.
@@ -60,6 +62,20 @@ pub struct Errors {
     pub count: u64,
     /// What was said the first time.
     pub first: String,
+    /// Half of them took at most as long, counted from when they were sent: in an open loop, too,
+    /// since what one wants to know is how soon a node says no.
+    pub p50_us: u64,
+    /// 99 of 100 of them took at most as long.
+    pub p99_us: u64,
+    /// The longest of them.
+    pub max_us: u64,
+}
+
+/// Failures of one kind.
+struct ErrorTally {
+    count: u64,
+    first: String,
+    latencies: Latencies,
 }
 
 /// Counts what happens in a measurement. Times are counted from the beginning of the run, whose first
@@ -69,7 +85,7 @@ pub(crate) struct Tally {
     from: Duration,
     to: Duration,
     pub(crate) operations: BTreeMap<Operation, OperationTally>,
-    pub(crate) errors: BTreeMap<String, Errors>,
+    errors: BTreeMap<String, ErrorTally>,
     pub(crate) shed: u64,
     pub(crate) not_begun: u64,
     seconds: Vec<Second>,
@@ -129,8 +145,13 @@ impl Tally {
             if let Some(second) = second {
                 second.failed += 1;
             }
-            let errors = self.errors.entry(failure.kind);
-            errors.or_insert(Errors { count: 0, first: failure.detail }).count += 1;
+            let errors = self.errors.entry(failure.kind).or_insert_with(|| ErrorTally {
+                count: 0,
+                first: failure.detail,
+                latencies: Latencies::new(),
+            });
+            errors.count += 1;
+            errors.latencies.record(failure.took);
             return;
         }
         let latency = now.saturating_sub(due);
@@ -189,6 +210,16 @@ impl Tally {
         &self.seconds[..self.seconds.len().saturating_sub(1)]
     }
 
+    /// Why operations failed.
+    pub(crate) fn errors(&self) -> BTreeMap<String, Errors> {
+        let errors = self.errors.iter().map(|(kind, ErrorTally { count, first, latencies })| {
+            let (p50_us, p99_us) = (latencies.at(0.5), latencies.at(0.99));
+            let (count, first, max_us) = (*count, first.clone(), latencies.max());
+            (kind.clone(), Errors { count, first, p50_us, p99_us, max_us })
+        });
+        errors.collect()
+    }
+
     pub(crate) fn failed(&self) -> u64 {
         self.operations.values().map(|tally| tally.failed).sum()
     }
@@ -227,7 +258,7 @@ mod tests {
     }
 
     fn failed(kind: &str, detail: &str) -> Outcome {
-        Outcome::Failed(Failure { kind: kind.to_owned(), detail: detail.to_owned() })
+        Outcome::Failed(Failure { kind: kind.to_owned(), detail: detail.to_owned(), took: ms(5) })
     }
 
     #[test]
@@ -237,7 +268,7 @@ mod tests {
         tally.ended(Operation::Get, ms(999), ms(1_500), failed("rejected", ""));
         tally.shed(ms(999));
         tally.not_begun(ms(999));
-        assert!(tally.operations.is_empty() && tally.errors.is_empty());
+        assert!(tally.operations.is_empty() && tally.errors().is_empty());
         assert_eq!((tally.shed, tally.not_begun), (0, 0));
     }
 
@@ -282,8 +313,14 @@ mod tests {
         for detail in ["one", "two"] {
             tally.ended(Operation::Put, ms(1_000), ms(1_001), failed("rejected", detail));
         }
-        let rejected = Errors { count: 2, first: "one".to_owned() };
-        assert_eq!(tally.errors, BTreeMap::from([("rejected".to_owned(), rejected)]));
+        let rejected = Errors {
+            count: 2,
+            first: "one".to_owned(),
+            p50_us: 5_000,
+            p99_us: 5_000,
+            max_us: 5_000,
+        };
+        assert_eq!(tally.errors(), BTreeMap::from([("rejected".to_owned(), rejected)]));
         assert_eq!(tally.failed(), 2);
         assert!(tally.operations[&Operation::Put].latencies.is_empty());
     }
