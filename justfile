@@ -73,6 +73,10 @@ fuzz *args:
 torture-power *args:
     scripts/torture-power "$@"
 
+# Ten times the load that three nodes of 256 MiB bear, then one that stands still (memory limits: Linux, root)
+overload *args:
+    scripts/overload "$@"
+
 # The store beside redb, sled, fjall and RocksDB: see benches/peers/README.md
 peers *args:
     cd benches/peers && cargo run --release -- "$@"
