@@ -17,7 +17,8 @@ use quorate_record::NodeId;
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
 use crate::{
-    Accepted, HandshakeError, Hello, Identity, Secrets, Stream, StreamOptions, Trust,
+    Accepted, HandshakeError, Hello, Identity, PeerCertificate, Secrets, Stream, StreamOptions,
+    Trust,
     hello::{read_nonce, write_proof},
     pending::{Pending, Place},
     proof::{End, PROOF_BYTES, Token, Transcript},
@@ -106,18 +107,22 @@ impl Acceptor {
 
     /// The answer to a `POST` on [`STREAM_PATH`]: `101` and the stream that will be there once it
     /// has been sent, or a refusal that says why (`421` if the two nodes differ in something that
-    /// they must agree on, `401` if only this one has a secret, `400` and `426` if it is no request
+    /// they must agree on, `401` if only this one has a secret or
+    /// the peer shows no certificate of its own, `400` and `426` if it is no request
     /// for a stream). The reason is logged.
+    ///
+    /// With TLS the request must have come on such a connection; the [`PeerCertificate`] that was
+    /// shown there is looked for among the request's extensions.
     pub fn accept<B>(
         &self,
         request: &mut Request<B>,
     ) -> (Response<Full<Bytes>>, Option<Accepting>) {
-        let headers = request.headers();
+        let (headers, shown) = (request.headers(), request.extensions().get());
         if !asks_for_upgrade(headers) {
             return (upgrade_required(), None);
         }
         let mut response = Response::new(Full::default());
-        let (peer, expected) = match self.agree(headers, response.headers_mut()) {
+        let (peer, expected) = match self.agree(headers, shown, response.headers_mut()) {
             Ok(agreed) => agreed,
             Err(error) => {
                 // Strangers share one place: they may call themselves as they like, and memory is
@@ -144,18 +149,23 @@ impl Acceptor {
     fn agree(
         &self,
         headers: &HeaderMap,
+        shown: Option<&PeerCertificate>,
         answer_headers: &mut HeaderMap,
     ) -> Result<(Accepted, Option<Expected>), HandshakeError> {
         let hello = Hello::read_headers(headers)?;
         let peer = hello.check(&self.identity, |node| self.peers.contains(&node))?;
+        let is_named = || shown.is_some_and(|certificate| certificate.names(peer.node));
+        if self.trust.tls().is_some() && !is_named() {
+            return Err(HandshakeError::NoCertificate { is: peer.node, of: self.identity.node });
+        }
         let answer = Hello::answer(peer, &self.identity);
         answer.write_headers(answer_headers);
         let (is, of) = (peer.node, self.identity.node);
-        let (peer_nonce, secrets) = match (read_nonce(headers)?, &self.trust) {
-            (Some(nonce), Trust::Secrets(secrets)) => (nonce, secrets),
-            (None, Trust::Secrets(_)) => return Err(HandshakeError::NoProof { is, of }),
-            (Some(_), _) => return Err(HandshakeError::NoSecret { is, of }),
-            (None, _) => return Ok((peer, None)),
+        let (peer_nonce, secrets) = match (read_nonce(headers)?, self.trust.secrets()) {
+            (Some(nonce), Some(secrets)) => (nonce, secrets),
+            (None, Some(_)) => return Err(HandshakeError::NoProof { is, of }),
+            (Some(_), None) => return Err(HandshakeError::NoSecret { is, of }),
+            (None, None) => return Ok((peer, None)),
         };
         let nonce = Token::random();
         let transcript = Transcript::new(&hello, peer_nonce, &answer, nonce);
@@ -309,6 +319,9 @@ fn refusal(error: &HandshakeError) -> Response<Full<Bytes>> {
         }
         HandshakeError::NoProof { .. } | HandshakeError::WrongProof { .. } => {
             problem(StatusCode::UNAUTHORIZED, "No proof of the cluster secret", &detail)
+        }
+        HandshakeError::NoCertificate { .. } => {
+            problem(StatusCode::UNAUTHORIZED, "No certificate of the node", &detail)
         }
     }
 }

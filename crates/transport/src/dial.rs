@@ -10,7 +10,11 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use quorate_record::NodeId;
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use crate::{
     HandshakeError, Hello, Identity, NotLoopback, STREAM_PATH, Stream, StreamOptions, Trust,
@@ -56,6 +60,14 @@ pub enum DialError {
         addr: SocketAddr,
         /// What went wrong.
         source: hyper::Error,
+    },
+    /// The two nodes do not agree on how to encrypt, or one does not like the other's certificate.
+    #[error("no TLS with {addr}: {source}")]
+    Tls {
+        /// The address.
+        addr: SocketAddr,
+        /// What went wrong.
+        source: io::Error,
     },
     /// The connection broke off within the handshake.
     #[error("{addr} broke off the handshake: {source}")]
@@ -104,24 +116,34 @@ pub async fn dial(
         .await
         .map_err(timed_out("take the connection", CONNECT_TIMEOUT))?
         .map_err(|source| DialError::Connect { addr, source })?;
-    timeout(HANDSHAKE_TIMEOUT, shake_hands(socket, addr, to, identity, trust, options))
+    let handshake = async {
+        let Some(tls) = trust.tls() else {
+            return shake_hands(socket, addr, to, identity, trust, options).await;
+        };
+        // The outbox gathers already; without this, only speed is lost.
+        let _ = socket.set_nodelay(true);
+        let agreed = tls.connect(socket, to).await;
+        let socket = agreed.map_err(|source| DialError::Tls { addr, source })?;
+        shake_hands(socket, addr, to, identity, trust, options).await
+    };
+    timeout(HANDSHAKE_TIMEOUT, handshake)
         .await
         .map_err(timed_out("finish the handshake", HANDSHAKE_TIMEOUT))?
 }
 
 async fn shake_hands(
-    socket: TcpStream,
+    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     addr: SocketAddr,
     to: NodeId,
     identity: &Identity,
     trust: &Trust,
     options: StreamOptions,
 ) -> Result<Stream, DialError> {
-    let failed = |source| DialError::Http { addr, source };
+    let failed = |source| failed(addr, source);
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(failed)?;
     let exchange = async move {
         let hello = identity.hello(to);
-        let nonce = matches!(trust, Trust::Secrets(_)).then(Token::random);
+        let nonce = trust.secrets().map(|_| Token::random());
         let response = sender.send_request(request(addr, &hello, nonce)).await.map_err(failed)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(refused(addr, response).await);
@@ -154,6 +176,18 @@ async fn shake_hands(
     stream
 }
 
+/// A peer tells what it thinks of this node's certificate only after this end has agreed.
+fn failed(addr: SocketAddr, source: hyper::Error) -> DialError {
+    let alert = std::error::Error::source(&source)
+        .and_then(|cause| cause.downcast_ref::<io::Error>())
+        .filter(|cause| cause.kind() == io::ErrorKind::InvalidData)
+        .map(|cause| io::Error::new(cause.kind(), cause.to_string()));
+    match alert {
+        Some(source) => DialError::Tls { addr, source },
+        None => DialError::Http { addr, source },
+    }
+}
+
 /// Whether the peer that answered knows one of the secrets; what proves the same to it, and the
 /// keys that come with that.
 fn check_proof(
@@ -164,7 +198,7 @@ fn check_proof(
     answer: &Hello,
 ) -> Result<(Token, Seals), HandshakeError> {
     let (is, of) = (answer.node, hello.node);
-    let Trust::Secrets(secrets) = trust else { unreachable!("only with secrets a nonce is sent") };
+    let secrets = trust.secrets().expect("only with secrets a nonce is sent");
     let (Some(peer_nonce), Some(proof)) = (read_nonce(headers)?, read_proof(headers)?) else {
         return Err(HandshakeError::NoProof { is, of });
     };

@@ -132,6 +132,17 @@ pub enum HandshakeError {
         /// Who listens.
         of: NodeId,
     },
+    /// The speaker shows no certificate, or one of another name.
+    #[error(
+        "node {is} shows no certificate that names it; node {of} wants one of the cluster's \
+         authority with the DNS name {is}"
+    )]
+    NoCertificate {
+        /// Who speaks.
+        is: NodeId,
+        /// Who listens.
+        of: NodeId,
+    },
     /// The speaker's proof is wrong. Which of the reasons it is cannot be told from outside.
     #[error(
         "node {is} proves none of the cluster secrets of node {of}: it has another one, or what the \

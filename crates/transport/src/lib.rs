@@ -11,6 +11,9 @@
 //! else, and every frame carries a keyed check and its number: nobody on the way can speak for a
 //! node, change what it says, or say it again. It is not encrypted.
 //!
+//! With [`Tls`] (feature `tls`) it is: both ends show certificates of the cluster's authority that
+//! name their ids. Secrets may be proved inside.
+//!
 //! The bytes of a message depend on the [`Protocol`] that the handshake chose, the newest that both
 //! ends speak.
 //!
@@ -60,6 +63,7 @@ mod proof;
 mod protocol;
 mod seal;
 mod stream;
+mod tls;
 mod trust;
 
 pub use accept::{AcceptError, Accepting, Acceptor, STREAM_PATH};
@@ -72,4 +76,5 @@ pub use loopback::{NotLoopback, check_loopback};
 pub use outbox::{Outbox, SendError};
 pub use protocol::Protocol;
 pub use stream::{Stream, StreamEnd, StreamOptions};
+pub use tls::{PeerCertificate, Tls, TlsError, TlsFile, TlsFiles, TlsProblem};
 pub use trust::{Secrets, Trust};

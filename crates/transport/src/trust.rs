@@ -1,6 +1,6 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use crate::{NotLoopback, check_loopback, proof::Secret};
+use crate::{NotLoopback, Tls, check_loopback, proof::Secret};
 
 /// How a node tells its peers from strangers.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +12,13 @@ pub enum Trust {
     Anyone,
     /// Peers prove to each other that they know one of these.
     Secrets(Secrets),
+    /// Peers show each other certificates, and what they say is encrypted.
+    Tls {
+        /// This node's.
+        tls: Tls,
+        /// What they also prove to know, inside; may be none.
+        secrets: Option<Secrets>,
+    },
 }
 
 /// One or two secrets that all nodes of a cluster know; two while they are being replaced.
@@ -26,7 +33,22 @@ impl Trust {
     pub(crate) fn check_addr(&self, addr: SocketAddr) -> Result<(), NotLoopback> {
         match self {
             Self::Loopback => check_loopback(addr),
-            Self::Anyone | Self::Secrets(_) => Ok(()),
+            Self::Anyone | Self::Secrets(_) | Self::Tls { .. } => Ok(()),
+        }
+    }
+
+    pub(crate) fn secrets(&self) -> Option<&Secrets> {
+        match self {
+            Self::Secrets(secrets) => Some(secrets),
+            Self::Tls { secrets, .. } => secrets.as_ref(),
+            Self::Loopback | Self::Anyone => None,
+        }
+    }
+
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        match self {
+            Self::Tls { tls, .. } => Some(tls),
+            Self::Loopback | Self::Anyone | Self::Secrets(_) => None,
         }
     }
 }

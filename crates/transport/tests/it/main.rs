@@ -8,4 +8,6 @@ mod links;
 mod listener;
 mod secrets;
 mod streams;
+#[cfg(feature = "tls")]
+mod tls;
 mod versions;

@@ -26,7 +26,7 @@ async fn connects(dialer: &Trust, acceptor: Trust) -> bool {
     soon(dialled).await.is_ok()
 }
 
-async fn talk(here: Stream, there: Stream) -> [(Vec<Message>, StreamEnd); 2] {
+pub(crate) async fn talk(here: Stream, there: Stream) -> [(Vec<Message>, StreamEnd); 2] {
     let run = async |stream: Stream, says: Message| {
         let outbox = stream.outbox();
         outbox.try_send(&says).unwrap();
