@@ -66,7 +66,7 @@ impl Client {
         options: ClientOptions,
     ) -> Result<Self, AddressError> {
         let pool = |addr: String| {
-            let node = Node::new(&addr)?;
+            let node = Node::new(&addr, &options)?;
             Ok(Pool::new(node, options.idle_connections))
         };
         let nodes: Vec<_> =
@@ -175,7 +175,7 @@ impl Client {
         let node = match self.nodes.iter().find(|node| node.authority() == addr) {
             Some(node) => node,
             None => {
-                let node = Node::new(addr);
+                let node = Node::new(addr, &self.options);
                 let detail = |error: AddressError| error.to_string();
                 other = node.map(|node| Pool::new(node, 0)).map_err(|error| {
                     ClientError::Unavailable { detail: detail(error), acks: None }

@@ -13,10 +13,7 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, Sleep, sleep},
-};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::{
     AddressError, ClientError, ClientOptions, Found, GetOptions, PutOptions, Token, Written,
@@ -24,6 +21,7 @@ use crate::{
     client::{check, check_value, found},
     node::{MAX_ANSWER_BYTES, Node},
     pool::{Answer, Broken, Progress},
+    socket::Socket,
     target,
 };
 
@@ -63,7 +61,7 @@ pub struct Connection {
 struct Line {
     sender: SendRequest<Full<Bytes>>,
     /// What sends and receives; gone once it is done, so that the sender knows.
-    driver: Option<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>,
+    driver: Option<http1::Connection<TokioIo<Socket>, Full<Bytes>>>,
 }
 
 /// The time for a call is over.
@@ -78,7 +76,7 @@ impl Connection {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn new(addr: &str, options: &ClientOptions) -> Result<Self, AddressError> {
-        let node = Node::new(addr)?;
+        let node = Node::new(addr, options)?;
         let alarm = Box::pin(sleep(options.timeout / TICKS));
         let token = options.token.clone();
         Ok(Self { node, token, timeout: options.timeout, line: None, alarm })

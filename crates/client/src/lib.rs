@@ -36,9 +36,14 @@ mod error;
 mod node;
 mod options;
 mod pool;
+mod socket;
 mod target;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use client::{Client, Found, Written};
 pub use connection::Connection;
 pub use error::{Acks, AddressError, ClientError};
 pub use options::{ClientOptions, Consistency, GetOptions, PutOptions, Replicas, Token};
+#[cfg(feature = "tls")]
+pub use tls::{ClientTls, ClientTlsError};

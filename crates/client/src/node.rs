@@ -10,32 +10,52 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{AddressError, Token, pool::Broken};
+use crate::{AddressError, ClientOptions, Token, pool::Broken, socket::Socket};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+#[cfg(feature = "tls")]
+const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Most bytes of an answer: the longest value, and then some for other pages.
 pub(crate) const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Both ends of a new connection: what requests are sent by, and what must be polled for them to go.
 pub(crate) type Connected =
-    (SendRequest<Full<Bytes>>, http1::Connection<TokioIo<TcpStream>, Full<Bytes>>);
+    (SendRequest<Full<Bytes>>, http1::Connection<TokioIo<Socket>, Full<Bytes>>);
 
 /// Where a node is.
 pub(crate) struct Node {
     authority: String,
     host: HeaderValue,
+    /// How it is spoken to, and what its certificate must name.
+    #[cfg(feature = "tls")]
+    tls: Option<(crate::ClientTls, rustls::pki_types::ServerName<'static>)>,
 }
 
 impl Node {
-    pub(crate) fn new(address: &str) -> Result<Self, AddressError> {
+    pub(crate) fn new(address: &str, options: &ClientOptions) -> Result<Self, AddressError> {
         let malformed = || AddressError::Malformed { text: address.to_owned() };
         let authority: hyper::http::uri::Authority = address.parse().map_err(|_| malformed())?;
         if authority.port_u16().is_none() || address.contains('@') {
             return Err(malformed());
         }
         let host = address.try_into().map_err(|_| malformed())?;
-        Ok(Self { authority: address.to_owned(), host })
+        #[cfg(feature = "tls")]
+        let tls = match &options.tls {
+            None => None,
+            Some(tls) => {
+                let name = tls.name_of(address, authority.host()).map_err(|_| malformed())?;
+                Some((tls.clone(), name))
+            }
+        };
+        #[cfg(not(feature = "tls"))]
+        let ClientOptions { .. } = options;
+        Ok(Self {
+            authority: address.to_owned(),
+            host,
+            #[cfg(feature = "tls")]
+            tls,
+        })
     }
 
     pub(crate) fn authority(&self) -> &str {
@@ -68,9 +88,25 @@ impl Node {
             .map_err(|error| self.broken("cannot be connected to", &error))?
             .and_then(|socket| socket.set_nodelay(true).map(|()| socket))
             .map_err(|error| self.broken("cannot be connected to", &error))?;
-        http1::handshake(TokioIo::new(socket))
+        http1::handshake(TokioIo::new(self.agree(socket).await?))
             .await
             .map_err(|error| self.broken("closed the connection", &error))
+    }
+
+    #[cfg(feature = "tls")]
+    async fn agree(&self, socket: TcpStream) -> Result<Socket, Broken> {
+        let Some((tls, name)) = &self.tls else { return Ok(Socket::Plain(socket)) };
+        let agreed = timeout(TLS_TIMEOUT, tls.connect(name.clone(), socket)).await;
+        match agreed.map_err(std::io::Error::from) {
+            Ok(Ok(stream)) => Ok(Socket::Tls(Box::new(stream))),
+            Ok(Err(error)) | Err(error) => Err(self.broken("cannot be spoken to with TLS", &error)),
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_async, reason = "the same as with the feature")]
+    async fn agree(&self, socket: TcpStream) -> Result<Socket, Broken> {
+        Ok(Socket::Plain(socket))
     }
 
     pub(crate) fn broken(&self, what: &str, error: &dyn std::error::Error) -> Broken {
@@ -91,16 +127,17 @@ mod tests {
     #[test]
     fn addresses_are_a_host_and_a_port() {
         for good in ["127.0.0.1:9001", "[::1]:9001", "localhost:1"] {
-            assert!(Node::new(good).is_ok(), "{good}");
+            assert!(Node::new(good, &ClientOptions::default()).is_ok(), "{good}");
         }
         for bad in ["", "127.0.0.1", "http://127.0.0.1:9001", "a:b@c:1", "a:99999", "a b:1"] {
-            assert!(Node::new(bad).is_err(), "{bad}");
+            assert!(Node::new(bad, &ClientOptions::default()).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_token_is_sent_and_not_shown() {
-        let (node, token) = (Node::new("a:1").unwrap(), Token::new("sesame").unwrap());
+        let (node, token) =
+            (Node::new("a:1", &ClientOptions::default()).unwrap(), Token::new("sesame").unwrap());
         let request = node.request(Method::GET, "/kv/k", Bytes::new(), Some(&token)).unwrap();
         assert_eq!(request.headers()["authorization"], "Bearer sesame");
         assert!(!format!("{request:?}{token:?}").contains("sesame"));

@@ -18,8 +18,11 @@ pub struct ClientOptions {
     /// What is shown to nodes that ask clients for it (`client_auth: "token"`). Default none.
     pub token: Option<Token>,
     /// What is shown to nodes on the pages for operators ([`Client::status`](crate::Client::status)
-    /// and so on): the cluster's secret, if it has one. It goes over the network as it is.
+    /// and so on): the cluster's secret, if it has one. Without TLS it goes over the network as it is.
     pub operator_token: Option<Token>,
+    /// How to speak TLS with the nodes. Default not at all.
+    #[cfg(feature = "tls")]
+    pub tls: Option<crate::ClientTls>,
 }
 
 /// Text for an `Authorization: Bearer` header, which is never shown.
@@ -56,6 +59,8 @@ impl Default for ClientOptions {
             idle_connections: 32,
             token: None,
             operator_token: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
