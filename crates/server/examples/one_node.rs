@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         id: NodeId::new("n1")?,
         data_dir: dir.path().to_owned(),
         listen: Some("127.0.0.1:0".parse()?), // any free port
+        tls: None,
         threads: 1,
         on_listening: Box::new(|addr| listening.send(addr).expect("main waits for it")),
     };

@@ -22,12 +22,14 @@
 //! | `allowed_hosts` | `[]` | further names that a request's `Host` may have |
 //! | `client_auth`, `client_tokens` | `"none"`, `[]` | `"token"`: clients must show one of the tokens |
 //! | `admin_auth` | `"peer"` | operators are let in as peers are |
+//! | `tls` | none | `cert`, `key` and `ca`: files of the node's certificate, its key (mode 0600) and the cluster's authority, in PEM; `{id}` in a path stands for the node's id; every connection is TLS then |
 //! | `cluster_secret` | none | what nodes prove to each other to know: at least 32 visible ASCII characters; or a list of two, of which the first is proved and both are accepted |
 //! | `cluster_secret_file` | none | instead, a file of mode 0600 with one or two secrets, each on a line |
 //!
-//! Without a secret only loopback addresses may be used, unless [`Overrides::insecure`] is set.
+//! Without a secret or `tls` only loopback addresses may be used, unless [`Overrides::insecure`] is
+//! set.
 //!
-//! `tls`, `peer_addr` and `admin_addr` are known and refused: they are not supported yet.
+//! `peer_addr` and `admin_addr` are known and refused: they are not supported yet.
 
 mod checks;
 mod fields;
@@ -40,6 +42,7 @@ mod values;
 use std::{fmt, net::SocketAddr, path::Path, time::Duration};
 
 use quorate_record::NodeId;
+use quorate_transport::{Tls, TlsFiles};
 
 pub use overrides::Overrides;
 pub use problem::{ConfigErrors, Place, Problem};
@@ -99,6 +102,8 @@ pub struct Config {
     /// The secrets shared by all nodes: none, one, or two while they are replaced. The first is
     /// used, and all are accepted.
     pub cluster_secrets: Vec<Secret>,
+    /// Where the certificates are, from the current folder; `{id}` in a path stands for a node's id.
+    pub tls: Option<TlsFiles>,
     /// Whether addresses may be used without a secret that others can reach. Anybody who does is
     /// believed then.
     pub insecure: bool,
@@ -194,13 +199,27 @@ impl Config {
     /// Lets an address through that is safe to listen on.
     ///
     /// # Errors
-    /// If others can reach it, and neither a secret keeps them out nor
+    /// If others can reach it, and neither a secret nor certificates keep them out nor
     /// [`insecure`](Self::insecure) lets them in.
     pub fn check_addr(&self, addr: SocketAddr) -> Result<SocketAddr, ValueError> {
-        if self.insecure || !self.cluster_secrets.is_empty() {
+        if self.insecure || self.tls.is_some() || !self.cluster_secrets.is_empty() {
             return Ok(addr);
         }
         check_loopback(addr)
+    }
+
+    /// Reads the certificates of the node called `id`, if the cluster has any. `source` is where this
+    /// configuration comes from.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] names the file that cannot be used.
+    pub fn load_tls(&self, id: NodeId, source: &Path) -> Result<Option<Tls>, ConfigErrors> {
+        let loaded = self.tls.as_ref().map(|files| Tls::load(files.of(id), id)).transpose();
+        loaded.map_err(|error| {
+            let (field, what) = (format!("tls.{}", error.file), error.to_string());
+            let problems = vec![Problem { field, place: None, what }];
+            ConfigErrors { source: source.display().to_string(), problems }
+        })
     }
 
     /// The node called `id`.

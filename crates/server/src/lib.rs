@@ -21,4 +21,5 @@ mod metrics;
 mod pages;
 mod run;
 
+pub use quorate_transport::{Tls, TlsFiles};
 pub use run::{ServeError, ServeOptions, run};

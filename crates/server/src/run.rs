@@ -16,14 +16,14 @@ use quorate_storage::{
     DirLock, HintLogOptions, RealFs, StoreOptions, SyncPolicy as LogSync, lock_dir,
 };
 use quorate_transport::{
-    Acceptor, Identity, LinkHandler, LinkOptions, PeerLinks, Protocol, Secrets, StreamOptions,
+    Acceptor, Identity, LinkHandler, LinkOptions, PeerLinks, Protocol, Secrets, StreamOptions, Tls,
     Trust,
 };
 use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
     clock::now,
-    config::{Config, ReadRepair, Secret, SyncPolicy, ValueError},
+    config::{Config, ConfigErrors, ReadRepair, Secret, SyncPolicy, ValueError},
     driver::Driver,
     face::Face,
     http::{self, HttpSettings},
@@ -40,6 +40,8 @@ pub struct ServeOptions {
     pub data_dir: PathBuf,
     /// Where to listen, if not at the address in the configuration.
     pub listen: Option<SocketAddr>,
+    /// What [`Config::load_tls`] has read; if not given, it is read once at the start.
+    pub tls: Option<Tls>,
     /// Threads that run requests; at least 1.
     pub threads: usize,
     /// Called once, when requests are taken.
@@ -55,6 +57,9 @@ pub enum ServeError {
     /// Others could reach the node, and nothing would keep them out.
     #[error(transparent)]
     Exposed(#[from] ValueError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] ConfigErrors),
     /// The nodes make no ring.
     #[error("the nodes make no ring")]
     Ring(#[from] quorate_ring::RingError),
@@ -115,9 +120,13 @@ async fn serve(
     options: ServeOptions,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let ServeOptions { config, id, data_dir, listen, on_listening, .. } = options;
+    let ServeOptions { config, id, data_dir, listen, tls, on_listening, .. } = options;
     let place = config.node(id).ok_or(ServeError::UnknownNode(id))?;
     let addr = config.check_addr(listen.unwrap_or(place.addr))?;
+    let tls = match tls {
+        None => config.load_tls(id, Path::new("nodes.json"))?,
+        loaded => loaded,
+    };
     let ring = ring(&config)?;
     let fingerprint = ring.fingerprint();
 
@@ -134,7 +143,7 @@ async fn serve(
     let driver = Driver::new(node, local, lock, stored);
 
     let identity = Identity { node: id, incarnation, fingerprint, newest: Protocol::NEWEST };
-    let trust = trust(&config);
+    let trust = trust(&config, tls.clone());
     let peers = config.nodes.iter().filter(|node| node.id != id);
     let peers: Vec<(NodeId, SocketAddr)> = peers.map(|node| (node.id, node.addr)).collect();
     let streams = StreamOptions::default();
@@ -145,7 +154,7 @@ async fn serve(
 
     let hints_dir = data_dir.join(HINTS_DIR);
     let facts = Facts { addr, hints_dir, started: now().instant };
-    let settings = http_settings(&config, id);
+    let settings = HttpSettings { tls, ..http_settings(&config, id) };
     let house = tokio::spawn(keep_house(Arc::clone(&driver), config.snapshot_interval));
     let face = Arc::new(Face::new(Arc::clone(&driver), acceptor, config, settings, facts));
 
@@ -253,12 +262,14 @@ fn http_settings(config: &Config, id: NodeId) -> HttpSettings {
     }
 }
 
-fn trust(config: &Config) -> Trust {
+fn trust(config: &Config, tls: Option<Tls>) -> Trust {
     let mut secrets = config.cluster_secrets.iter().map(|secret| secret.reveal().as_bytes());
-    match secrets.next() {
-        Some(first) => Trust::Secrets(Secrets::new(first, secrets.next())),
-        None if config.insecure => Trust::Anyone,
-        None => Trust::Loopback,
+    let secrets = secrets.next().map(|first| Secrets::new(first, secrets.next()));
+    match (tls, secrets) {
+        (Some(tls), secrets) => Trust::Tls { tls, secrets },
+        (None, Some(secrets)) => Trust::Secrets(secrets),
+        (None, None) if config.insecure => Trust::Anyone,
+        (None, None) => Trust::Loopback,
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use quorate_record::{MAX_VALUE_BYTES, NodeId};
 use quorate_ring::{MAX_NODES, MAX_VNODES, MAX_WEIGHT, MAX_ZONE_BYTES};
+use quorate_transport::{Tls, TlsFiles};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
@@ -56,7 +57,7 @@ const FIELDS: &[&str] = &[
     "admin_addr",
 ];
 const NODE_FIELDS: &[&str] = &["id", "addr", "zone", "weight"];
-const TLS_FIELDS: &[&str] = &["cert", "key", "ca"];
+const TLS_FIELDS: [&str; 3] = ["cert", "key", "ca"];
 
 pub(super) const INSECURE: &str = "--insecure: anybody who reaches this node can read and change \
     all data, and can pretend to be one of its peers";
@@ -106,7 +107,7 @@ fn read(
 
 /// Without a secret, nobody but this machine may be able to reach a node.
 fn check_exposure(config: &Config, problems: &mut Problems) {
-    if ["cluster_secret", "cluster_secret_file"].iter().any(|field| problems.has(field)) {
+    if ["cluster_secret", "cluster_secret_file", "tls"].iter().any(|field| problems.has(field)) {
         return; // one that is no good is a problem of its own
     }
     for (i, node) in config.nodes.iter().enumerate() {
@@ -191,10 +192,12 @@ fn build(value: Value, folder: &Path, problems: &mut Problems) -> Option<Config>
         allowed_hosts: allowed_hosts(&mut fields, problems),
         client_tokens: None,
         cluster_secrets: cluster_secrets(&mut fields, folder, problems),
+        tls: None,
         insecure: false,
         warnings: Vec::new(),
     };
     let unused_tokens = client_tokens(&mut fields, &mut config, problems);
+    config.tls = tls(&mut fields, &config.nodes, folder, problems);
     not_supported_yet(&mut fields, problems);
     fields.finish(FIELDS, problems);
     if problems.is_empty() {
@@ -331,21 +334,50 @@ fn check_private(path: &Path) -> Result<(), String> {
     Err(format!("{0} can be read by others; run chmod 600 {0}", path.display()))
 }
 
+fn tls(
+    fields: &mut Fields,
+    nodes: &[NodeConfig],
+    folder: &Path,
+    problems: &mut Problems,
+) -> Option<TlsFiles> {
+    let tls = fields.take::<Value>("tls", problems)?;
+    let path = fields.path("tls");
+    if !cfg!(feature = "tls") {
+        problems
+            .add(&path, "this program was built without TLS; build it with the feature \"tls\"");
+    }
+    let mut fields = Fields::of(tls, &path, problems);
+    let [cert, key, ca] = TLS_FIELDS.map(|name| {
+        if !problems.has(&fields.path(name)) {
+            problems.add(&path, format!("has no {name:?}"));
+        }
+        let file = fields.take::<String>(name, problems);
+        folder.join(file.unwrap_or_default())
+    });
+    fields.finish(&TLS_FIELDS, problems);
+    let mut names = BTreeMap::new();
+    for (i, node) in nodes.iter().enumerate() {
+        let field = format!("nodes[{i}].id");
+        if !Tls::can_name(node.id) {
+            let what = "is no DNS name, so that no certificate can name it; choose one like \"n1\"";
+            problems.add(&field, what);
+        }
+        // Names in certificates have no case.
+        if let Some(first) = names.insert(node.id.as_str().to_ascii_lowercase(), node.id)
+            && first != node.id
+        {
+            problems.add(&field, format!("means the same in a certificate as {first}"));
+        }
+    }
+    Some(TlsFiles { cert, key, ca })
+}
+
 fn not_supported_yet(fields: &mut Fields, problems: &mut Problems) {
     for name in ["peer_addr", "admin_addr"] {
         fields.take_checked(name, problems, |text: String| -> Result<(), String> {
             parse_addr(&text).and_then(check_loopback).map_err(|error| error.to_string())?;
             Err("is not supported yet: one listener serves everything; remove it".to_owned())
         });
-    }
-    if let Some(tls) = fields.take::<Value>("tls", problems) {
-        let path = fields.path("tls");
-        let mut tls = Fields::of(tls, &path, problems);
-        for name in TLS_FIELDS {
-            tls.take::<String>(name, problems);
-        }
-        tls.finish(TLS_FIELDS, problems);
-        problems.add(&path, "is not supported yet; remove it");
     }
     fields.take_checked("admin_auth", problems, |auth: String| {
         let known = auth == "peer";
@@ -519,6 +551,40 @@ mod tests {
         assert!(shown.contains("nodes[0] has the same id"), "{shown}");
     }
 
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn a_program_without_tls_says_so() {
+        let (field, what) = problem_of(r#", "tls": {"cert": "a", "key": "b", "ca": "c"}"#);
+        assert_eq!(field, "tls");
+        assert!(what.contains("built without TLS"), "{what}");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn certificates_are_files_beside_nodes_json_and_open_all_addresses() {
+        let tls = r#""tls": {"cert": "{id}.crt", "key": "/k", "ca": "ca"}"#;
+        let nodes = r#""nodes": [{"id": "n1", "addr": "10.0.0.1:9001"}]"#;
+        let config = parse(&format!("{{{nodes}, {tls}}}"), "x", Path::new("etc")).unwrap();
+        let of_n1 = config.tls.unwrap().of(NodeId::new("n1").unwrap());
+        let expected =
+            TlsFiles { cert: "etc/n1.crt".into(), key: "/k".into(), ca: "etc/ca".into() };
+        assert_eq!(of_n1, expected);
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn certificates_must_be_able_to_name_every_node() {
+        let tls = r#""tls": {"cert": "a", "key": "b", "ca": "c"}"#;
+        for (ids, field) in [(["n1", "N1"], "nodes[1].id"), (["7", "n1"], "nodes[0].id")] {
+            let [a, b] = ids.map(|id| format!(r#"{{"id": "{id}", "addr": "127.0.0.1:"#));
+            let found = problems(&format!(r#"{{"nodes": [{a}1"}}, {b}2"}}], {tls}}}"#));
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].0, field);
+        }
+        let (field, what) = problem_of(r#", "tls": {"cert": "a", "ca": "b"}"#);
+        assert_eq!((&*field, &*what), ("tls", "has no \"key\""));
+    }
+
     #[test]
     fn an_address_that_is_not_loopback_is_refused_with_the_remedy() {
         let found = problems(r#"{"nodes": [{"id": "n1", "addr": "0.0.0.0:9001"}]}"#);
@@ -532,7 +598,6 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_and_not_ignored() {
         for (fields, at) in [
-            (r#", "tls": {"cert": "a", "key": "b", "ca": "c"}"#, "tls"),
             (r#", "peer_addr": "127.0.0.1:1""#, "peer_addr"),
             (r#", "admin_addr": "127.0.0.1:1""#, "admin_addr"),
         ] {

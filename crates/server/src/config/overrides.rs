@@ -56,7 +56,7 @@ impl Overrides {
         if let Some(secrets) = secrets {
             config.cluster_secrets = secrets;
         }
-        if self.insecure && config.cluster_secrets.is_empty() {
+        if self.insecure && config.cluster_secrets.is_empty() && config.tls.is_none() {
             config.insecure = true;
             config.warnings.push(INSECURE.to_owned());
         }

@@ -6,6 +6,7 @@ use hyper::{
     },
     http::request::Parts,
 };
+use quorate_transport::PeerCertificate;
 use subtle::{Choice, ConstantTimeEq};
 
 use super::{HttpSettings, hosts::Hosts, problem::Problem};
@@ -32,8 +33,8 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Whether the sender may call paths of this class.
 ///
-/// Peers and operators show the cluster's secret if it has one; without it, a node listens on
-/// loopback addresses only.
+/// Peers and operators show the cluster's secret if it has one, or else a certificate of its
+/// authority if it has that; with neither, a node listens on loopback addresses only.
 ///
 /// # Errors
 /// Clients get `401` without credentials and `403` with wrong ones, peers and operators always the
@@ -52,6 +53,12 @@ pub(super) fn admit(class: Class, parts: &Parts, settings: &HttpSettings) -> Res
                     Err(unauthorized("the cluster secret is needed as a bearer token"))
                 }
             }
+        }
+        (Class::Peer | Class::Operator, _)
+            if settings.tls.is_some() && parts.extensions.get::<PeerCertificate>().is_none() =>
+        {
+            let detail = "a client certificate of the cluster's authority is needed";
+            Err(Problem::new(StatusCode::UNAUTHORIZED, detail))
         }
         (Class::Probe | Class::Client | Class::Peer | Class::Operator | Class::Stream, _) => Ok(()),
     }

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{StatusCode, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use quorate_transport::{PeerCertificate, Tls};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::{JoinError, JoinSet},
@@ -82,7 +83,7 @@ async fn serve_from(
                     {
                         let (face, seat) = (Arc::clone(&face), seats.take());
                         connections.spawn(connection(socket, seat, face, stopped.clone()));
-                    } else if refusals.len() < limits.max_refusals {
+                    } else if face.settings().tls.is_none() && refusals.len() < limits.max_refusals {
                         refusals.spawn(refuse(socket, limits.clone()));
                     }
                 }
@@ -117,21 +118,50 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-async fn connection(
+async fn connection(socket: TcpStream, seat: Taken, face: Arc<Face>, stopped: watch::Receiver<()>) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    match face.settings().tls.clone() {
+        None => converse(socket, seat, None, face, stopped).await,
+        // In a box, so that a connection without TLS has no room for the state of one.
+        Some(tls) => Box::pin(encrypted(tls, socket, seat, face, stopped)).await,
+    }
+}
+
+async fn encrypted(
+    tls: Tls,
     socket: TcpStream,
     seat: Taken,
     face: Arc<Face>,
     mut stopped: watch::Receiver<()>,
 ) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    let accepted = tokio::select! {
+        accepted = tls.accept(socket) => accepted,
+        _ = stopped.changed() => return,
+    };
+    match accepted {
+        Ok((stream, shown)) => converse(stream, seat, shown, face, stopped).await,
+        Err(error) => tracing::debug!(%error, "a connection did not become one with TLS"),
     }
+}
+
+async fn converse(
+    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    seat: Taken,
+    shown: Option<PeerCertificate>,
+    face: Arc<Face>,
+    mut stopped: watch::Receiver<()>,
+) {
     let HttpLimits { head_timeout, idle_timeout, write_timeout, .. } = face.settings().limits;
     let patience = ReadLimits { head: head_timeout, idle: idle_timeout };
     let (socket, findings) = Watched::new(socket, patience, Arc::clone(&seat.0));
     let socket = Impatient::new(socket, write_timeout);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request| {
         let is_clear = findings.next_is_clear();
+        if let Some(shown) = &shown {
+            request.extensions_mut().insert(shown.clone());
+        }
         let (face, findings) = (Arc::clone(&face), Arc::clone(&findings));
         async move {
             let answer = face.answer(request, is_clear).await;

@@ -6,6 +6,7 @@ use std::{
 
 use quorate_quorum::Quorum;
 use quorate_record::{MAX_VALUE_BYTES, NodeId};
+use quorate_transport::Tls;
 
 /// What the HTTP face of a node keeps to.
 #[derive(Clone)]
@@ -32,6 +33,9 @@ pub struct HttpSettings {
     pub client_tokens: Option<Vec<String>>,
     /// The secrets of which peers and operators must show one; none lets everyone in.
     pub cluster_secrets: Vec<String>,
+    /// If there are certificates, every connection is encrypted; and peers and operators must show
+    /// one of the cluster's authority where there is no secret.
+    pub tls: Option<Tls>,
     /// The limits that no configuration file names.
     pub limits: HttpLimits,
 }
@@ -79,6 +83,7 @@ impl HttpSettings {
             allowed_hosts: BTreeSet::new(),
             client_tokens: None,
             cluster_secrets: Vec::new(),
+            tls: None,
             limits: HttpLimits::default(),
         }
     }
@@ -101,6 +106,7 @@ impl fmt::Debug for HttpSettings {
             .field("timeout", &self.timeout)
             .field("numbers", &numbers)
             .field("allowed_hosts", &self.allowed_hosts)
+            .field("tls", &self.tls)
             .field("limits", &self.limits)
             .finish()
     }
