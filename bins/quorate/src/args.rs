@@ -153,6 +153,20 @@ pub(crate) struct NodeArgs {
     /// The node to ask.
     #[arg(long, env = "QUORATE_NODE", default_value = "127.0.0.1:9001", value_name = "ADDR")]
     pub(crate) node: String,
+    /// The cluster's nodes.json, for its secret and its certificates; ./nodes.json if there is one.
+    #[arg(long, env = "QUORATE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) authority: AuthorityArgs,
+}
+
+/// How nodes prove who they are.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AuthorityArgs {
+    /// Speak TLS with nodes whose certificates this authority has signed; `tls.ca` of the
+    /// configuration if not given.
+    #[arg(long, env = "QUORATE_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// A node to ask for what only operators may see.
@@ -160,9 +174,13 @@ pub(crate) struct NodeArgs {
 pub(crate) struct OperatorArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
-    /// The cluster's nodes.json, for its secret; ./nodes.json if there is one.
-    #[arg(long, env = "QUORATE_CONFIG", value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    /// Show this certificate, where there is no secret to show; that of the configuration if not
+    /// given.
+    #[arg(long, env = "QUORATE_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// The key of that certificate.
+    #[arg(long, env = "QUORATE_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) secret: SecretArgs,
 }
@@ -274,6 +292,8 @@ pub(crate) struct BenchArgs {
     /// The cluster's nodes.json; ./nodes.json if it is there, else 127.0.0.1:9001 to 9003.
     #[arg(long, env = "QUORATE_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) authority: AuthorityArgs,
     /// Replicas that must answer a read: a number, one, quorum or all.
     #[arg(long, env = "QUORATE_R", value_parser = replicas, value_name = "COUNT")]
     pub(crate) r: Option<Replicas>,

@@ -11,7 +11,7 @@ use quorate_load::{LoadError, Pace, Plan, Progress, Report, Requests, Workload};
 use quorate_server::config::Config;
 use tokio::{runtime, signal::ctrl_c};
 
-use crate::{Usage, args::BenchArgs, data::authority_of, files};
+use crate::{Usage, args::BenchArgs, data::authority_of, files, tls::Speaking};
 
 const USUAL_CONFIG: &str = "nodes.json";
 const USUAL_NODES: [&str; 3] = ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"];
@@ -60,8 +60,12 @@ fn plan(args: &BenchArgs) -> Result<Plan> {
         Token::new(token.reveal()).ok_or_else(|| Usage("the token is not visible ASCII".into()))
     });
     let token = token.transpose()?;
+    let config = config(args)?;
+    let node = args.nodes.first().map_or("", String::as_str);
+    let speaking = Speaking { node, ca: args.authority.ca.as_deref(), own: None };
+    let client = ClientOptions { token, ..speaking.options(config.as_ref())? };
     let plan = Plan {
-        nodes: nodes(args)?,
+        nodes: nodes(args, config.as_ref()),
         workload: Workload {
             mix: args.mix,
             distribution: args.distribution,
@@ -80,25 +84,33 @@ fn plan(args: &BenchArgs) -> Result<Plan> {
             w: args.w,
             consistency: args.consistency,
             timeout: args.timeout,
-            client: ClientOptions { token, ..ClientOptions::default() },
+            client,
         },
     };
     plan.check().map_err(|error| Usage(error.to_string()))?;
     Ok(plan)
 }
 
-/// The nodes asked for, those of the configuration, or those of the cluster that the README starts.
-fn nodes(args: &BenchArgs) -> Result<Vec<String>> {
-    if !args.nodes.is_empty() {
-        return Ok(args.nodes.iter().map(|node| authority_of(node).to_owned()).collect());
-    }
+/// The configuration that was named, or else that of this folder, if it is needed to find the nodes
+/// or to know them.
+fn config(args: &BenchArgs) -> Result<Option<Config>> {
     let usual = Path::new(USUAL_CONFIG);
-    let config = match &args.config {
-        None if !usual.exists() => return Ok(USUAL_NODES.map(str::to_owned).into()),
-        None => usual,
-        Some(config) => config,
-    };
-    Ok(Config::load(config)?.nodes.iter().map(|node| node.addr.to_string()).collect())
+    Ok(match &args.config {
+        Some(config) => Some(Config::load(config)?),
+        None if usual.exists() && args.nodes.is_empty() => Some(Config::load(usual)?),
+        None => None,
+    })
+}
+
+/// The nodes asked for, those of the configuration, or those of the cluster that the README starts.
+fn nodes(args: &BenchArgs, config: Option<&Config>) -> Vec<String> {
+    match config {
+        _ if !args.nodes.is_empty() => {
+            args.nodes.iter().map(|node| authority_of(node).to_owned()).collect()
+        }
+        Some(config) => config.nodes.iter().map(|node| node.addr.to_string()).collect(),
+        None => USUAL_NODES.map(str::to_owned).into(),
+    }
 }
 
 /// The table goes to stdout, unless the JSON does.

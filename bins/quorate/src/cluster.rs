@@ -51,7 +51,7 @@ async fn supervise(layout: &Layout, args: &ClusterArgs) -> Result<ExitCode> {
 /// that did not start, or none that is left.
 async fn watch(nodes: &mut [Node], config: &Config) -> Result<()> {
     tokio::select! {
-        () = ready::wait_for_all(config) => {}
+        ready = ready::wait_for_all(config) => ready?,
         (id, status) = process::first_to_end(nodes) => {
             bail!("{id} could not start ({status}); its own lines above say why. All nodes are stopped");
         }
@@ -90,10 +90,15 @@ async fn stop(nodes: &mut [Node], signals: &mut Signals) {
 }
 
 fn introduce(config: &Config) {
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     for NodeConfig { id, addr, .. } in &config.nodes {
-        say(&format!("{id} is to listen on http://{addr}"));
+        say(&format!("{id} is to listen on {scheme}://{addr}"));
     }
     let (first, last) = (config.nodes[0].addr, config.nodes[config.nodes.len() - 1].addr);
+    if config.tls.is_some() {
+        say(&format!("try:  quorate put cat meow --node {first} && quorate get cat --node {last}"));
+        return;
+    }
     say(&format!(
         "try:  curl -X PUT --data-binary meow http://{first}/kv/cat && curl http://{last}/kv/cat"
     ));

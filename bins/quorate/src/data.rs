@@ -15,6 +15,7 @@ use tokio::runtime;
 use crate::{
     Usage,
     args::{KeyArgs, NodeArgs, OperatorArgs, PutArgs},
+    tls,
 };
 
 /// Stores a value.
@@ -50,27 +51,43 @@ pub(crate) fn delete(args: KeyArgs) -> Result<ExitCode> {
 
 /// A client of the node that was asked for.
 pub(crate) fn connect(args: &NodeArgs) -> Result<Client> {
-    let client = Client::new([authority(args)], ClientOptions::default());
-    client.map_err(|error| Usage(format!("--node: {error}")).into())
+    let config = tls::is_wanted(&args.node).then(|| config(args)).transpose()?.flatten();
+    let speaking = tls::Speaking { node: &args.node, ca: args.authority.ca.as_deref(), own: None };
+    client(args, speaking.options(config.as_ref())?)
 }
 
 /// A client for what only operators may see. It shows the cluster's secret, if that is known: from
 /// the command line, the environment, or the configuration.
 pub(crate) fn connect_as_operator(args: &OperatorArgs) -> Result<Client> {
-    let operator_token = secret(args)?.map(|secret| {
+    let config = config(&args.node)?;
+    let operator_token = secret(args, config.as_ref()).map(|secret| {
         Token::new(secret.reveal()).ok_or_else(|| Usage("the secret is not visible ASCII".into()))
     });
-    let options =
-        ClientOptions { operator_token: operator_token.transpose()?, ..Default::default() };
-    let client = Client::new([authority(&args.node)], options);
+    let own = args.client_cert.as_deref().zip(args.client_key.as_deref());
+    let speaking = tls::Speaking {
+        node: &args.node.node,
+        ca: args.node.authority.ca.as_deref(),
+        own: Some(own),
+    };
+    let options = speaking.options(config.as_ref())?;
+    client(&args.node, ClientOptions { operator_token: operator_token.transpose()?, ..options })
+}
+
+fn client(args: &NodeArgs, options: ClientOptions) -> Result<Client> {
+    let client = Client::new([authority(args)], options);
     client.map_err(|error| Usage(format!("--node: {error}")).into())
 }
 
 /// The first of the cluster's secrets.
-fn secret(args: &OperatorArgs) -> Result<Option<Secret>> {
+fn secret(args: &OperatorArgs, config: Option<&Config>) -> Option<Secret> {
     if let Some(secret) = &args.secret.cluster_secret {
-        return Ok(secret.reveal().split_whitespace().next().map(Secret::new));
+        return secret.reveal().split_whitespace().next().map(Secret::new);
     }
+    config?.cluster_secrets.first().cloned()
+}
+
+/// The configuration that was named, or else that of this folder, if there is a good one.
+fn config(args: &NodeArgs) -> Result<Option<Config>> {
     let here = PathBuf::from("nodes.json");
     let Some(path) = args.config.clone().or_else(|| here.exists().then_some(here)) else {
         return Ok(None);
@@ -78,10 +95,10 @@ fn secret(args: &OperatorArgs) -> Result<Option<Secret>> {
     // Whether the nodes may use their addresses is for them to say.
     let overrides = Overrides { insecure: true, ..Overrides::default() };
     match Config::load_with(&path, &overrides) {
-        Ok(config) => Ok(config.cluster_secrets.into_iter().next()),
+        Ok(config) => Ok(Some(config)),
         Err(error) if args.config.is_some() => Err(error.into()),
         Err(error) => {
-            tracing::warn!("no secret is shown to the node: {error}");
+            tracing::warn!("no secret and no certificate is known: {error}");
             Ok(None)
         }
     }
@@ -94,7 +111,8 @@ pub(crate) fn authority(args: &NodeArgs) -> &str {
 
 /// Host and port of a node that may have been given as a URL.
 pub(crate) fn authority_of(node: &str) -> &str {
-    node.strip_prefix("http://").unwrap_or(node).trim_end_matches('/')
+    let stripped = node.strip_prefix("http://").or_else(|| node.strip_prefix("https://"));
+    stripped.unwrap_or(node).trim_end_matches('/')
 }
 
 /// Runs one client call.

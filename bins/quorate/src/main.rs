@@ -10,6 +10,7 @@ mod files;
 mod serve;
 mod spelling;
 mod status;
+mod tls;
 
 use std::{
     env,

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use quorate_record::NodeId;
-use quorate_server::{ServeOptions, config::Config};
+use quorate_server::{ServeOptions, Tls, config::Config};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -27,19 +27,22 @@ pub(crate) fn run(args: ServeArgs) -> Result<ExitCode> {
         tracing::warn!("{}: {warning}", args.config.display());
     }
     let addr = listen_addr(&config, args.id, args.listen, &args.config)?;
+    let tls = config.load_tls(args.id, &args.config)?;
     let data_dir = args.data_dir.unwrap_or_else(|| PathBuf::from("data").join(args.id.as_str()));
 
     let orphaned = args.exit_with_stdin.then(stdin_closed);
-    let id = args.id;
+    let (id, scheme) = (args.id, if tls.is_some() { "https" } else { "http" });
+    let stop = stop_asked(orphaned, tls.clone());
     let options = ServeOptions {
         config,
         id,
         data_dir,
         listen: Some(addr),
+        tls,
         threads: args.threads,
-        on_listening: Box::new(move |addr| announce(id, addr)),
+        on_listening: Box::new(move |addr| announce(id, scheme, addr)),
     };
-    quorate_server::run(options, stop_asked(orphaned)).with_context(|| format!("node {id}"))?;
+    quorate_server::run(options, stop).with_context(|| format!("node {id}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -59,13 +62,14 @@ fn listen_addr(
 }
 
 /// Says where the node listens. Nobody may be reading stdout any more; that is no reason to stop.
-fn announce(id: NodeId, addr: std::net::SocketAddr) {
+fn announce(id: NodeId, scheme: &str, addr: std::net::SocketAddr) {
     let mut stdout = io::stdout().lock();
-    drop(writeln!(stdout, "{id} listening on http://{addr}").and_then(|()| stdout.flush()));
+    drop(writeln!(stdout, "{id} listening on {scheme}://{addr}").and_then(|()| stdout.flush()));
 }
 
-/// Comes when the node is to stop: by SIGTERM, by SIGINT, or because `orphaned` has come.
-async fn stop_asked(orphaned: Option<oneshot::Receiver<()>>) {
+/// Comes when the node is to stop: by SIGTERM, by SIGINT, or because `orphaned` has come. Until then
+/// SIGHUP has the certificates read again.
+async fn stop_asked(orphaned: Option<oneshot::Receiver<()>>, tls: Option<Tls>) {
     let mut terminated = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
     let mut interrupted = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
     let orphaned = async {
@@ -74,12 +78,32 @@ async fn stop_asked(orphaned: Option<oneshot::Receiver<()>>) {
             None => std::future::pending().await,
         }
     };
+    let reloads = async {
+        match tls {
+            Some(tls) => reload_when_asked(&tls).await,
+            None => std::future::pending().await, // SIGHUP ends the program, as usual
+        }
+    };
     let why = tokio::select! {
+        () = reloads => unreachable!("it never ends"),
         _ = terminated.recv() => "SIGTERM",
         _ = interrupted.recv() => "SIGINT",
         () = orphaned => "the program that started this node is gone",
     };
     tracing::info!("stopping: {why}");
+}
+
+async fn reload_when_asked(tls: &Tls) {
+    let mut hung_up = signal(SignalKind::hangup()).expect("SIGHUP can be handled");
+    loop {
+        hung_up.recv().await;
+        let tls = tls.clone();
+        match tokio::task::spawn_blocking(move || tls.reload()).await {
+            Ok(Ok(())) => tracing::info!("read the certificates again"),
+            Ok(Err(error)) => tracing::error!(%error, "still using the old certificates"),
+            Err(error) => tracing::error!(%error, "reading the certificates failed"),
+        }
+    }
 }
 
 /// Comes when stdin is closed. A pipe to whoever started this program closes even if that was
