@@ -19,3 +19,4 @@ mod ownership;
 mod refusals;
 mod scripts;
 mod secrets;
+mod tls;
