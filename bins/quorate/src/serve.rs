@@ -97,11 +97,9 @@ async fn reload_when_asked(tls: &Tls) {
     let mut hung_up = signal(SignalKind::hangup()).expect("SIGHUP can be handled");
     loop {
         hung_up.recv().await;
-        let tls = tls.clone();
-        match tokio::task::spawn_blocking(move || tls.reload()).await {
-            Ok(Ok(())) => tracing::info!("read the certificates again"),
-            Ok(Err(error)) => tracing::error!(%error, "still using the old certificates"),
-            Err(error) => tracing::error!(%error, "reading the certificates failed"),
+        match tls.reload() {
+            Ok(()) => tracing::info!("read the certificates again"),
+            Err(error) => tracing::error!(%error, "still using the old certificates"),
         }
     }
 }

@@ -24,11 +24,11 @@ impl<S: AsyncWrite + Unpin> Impatient<S> {
         Self { stream, limit, stalled: None }
     }
 
-    fn poll_with(
+    fn poll_with<T>(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         let written = write(Pin::new(&mut self.stream), cx);
         if written.is_ready() {
             self.stalled = None;
@@ -71,12 +71,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
         self.stream.is_write_vectored()
     }
 
+    /// A socket holds nothing back, but TLS does.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.poll_with(cx, |stream, cx| stream.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.poll_with(cx, |stream, cx| stream.poll_shutdown(cx))
     }
 }
 
@@ -98,5 +99,35 @@ mod tests {
         assert_eq!(&read.unwrap(), b"123456");
         let error = near.write_all(b"123456").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// Takes everything and passes nothing on, as TLS does while the other side takes nothing.
+    struct Held;
+
+    impl AsyncWrite for Held {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_held_back_ends_the_connection_too() {
+        let mut near = Impatient::new(Held, Duration::from_millis(30));
+        near.write_all(b"123456").await.unwrap();
+        assert_eq!(near.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let mut near = Impatient::new(Held, Duration::from_millis(30));
+        assert_eq!(near.shutdown().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

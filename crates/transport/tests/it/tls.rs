@@ -249,3 +249,13 @@ async fn a_node_finds_fault_with_its_own_files_before_others_do() {
         assert!(found == file && what.contains(says), "{found} {what}, and not {file} {says}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_is_given_up_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (socket, _) = listener.accept().await.unwrap();
+    let refused = Ca::new().of("n2").accept(socket).await.map(drop).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::TimedOut);
+    drop(silent);
+}
