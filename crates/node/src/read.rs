@@ -96,7 +96,11 @@ impl Node {
 
     pub(crate) fn read_answered(&mut self, id: u64, from: NodeId, outcome: Outcome, now: Now) {
         if from == self.id {
-            self.own_answered(id, &outcome, now);
+            let own = match &outcome {
+                Ok(Response::Found(Some(record))) => Own::Known(record.clone()),
+                _ => Own::Unknown,
+            };
+            self.own_known(id, own, now);
         }
         let outcome = match outcome {
             Ok(Response::Version(Some(version))) => {
@@ -125,17 +129,12 @@ impl Node {
         self.read_event(id, event, now);
     }
 
-    /// Asks the replicas that were held back until this node's own answer was there.
-    fn own_answered(&mut self, id: u64, outcome: &Outcome, now: Now) {
+    /// Asks the replicas that were held back until it was known what this node itself holds.
+    fn own_known(&mut self, id: u64, own: Own, now: Now) {
         let Some(read) = self.reads.get_mut(&id) else { return };
-        let own = match outcome {
-            Ok(Response::Found(Some(record))) => Own::Known(record.clone()),
-            _ => Own::Unknown,
-        };
-        let Own::Awaited { held_back } = mem::replace(&mut read.own, own) else { return };
-        if held_back.is_empty() {
-            return;
-        }
+        let Own::Awaited { held_back } = &mut read.own else { return };
+        let held_back = mem::take(held_back);
+        read.own = own;
         if let Some(mut read) = self.reads.remove(&id) {
             for to in held_back {
                 self.ask_for(id, &mut read, to, false, now);
@@ -170,8 +169,8 @@ impl Node {
         if let Some(read) = self.reads.get_mut(&id) {
             read.timer = None;
         }
-        // The own answer takes long, so nobody is held back for it any more.
-        self.own_answered(id, &Err(Missing::Unknown), now);
+        // If the own answer is still out, nobody is held back for it any more.
+        self.own_known(id, Own::Unknown, now);
         self.read_event(id, GetEvent::TimerFired, now);
     }
 

@@ -349,6 +349,18 @@ fn replicas_that_hold_what_the_coordinator_holds_do_not_send_it() {
 }
 
 #[test]
+fn answers_of_replicas_that_hold_the_same_count_after_a_hedge_too() {
+    let mut world = World::new(3, without_anti_entropy());
+    written(world.put(id(1), "cat", "meow", quorum(true)));
+    world.run(Duration::from_millis(100));
+    world.set_link_delay(Duration::from_millis(100)); // longer than any read waits before it hedges
+    for node in 1..=3 {
+        assert_eq!(value(world.get(id(node), "cat", quorum(true))), Some("meow".into()));
+    }
+    assert_eq!(world.records_found(), 0);
+}
+
+#[test]
 fn p7_what_is_damaged_here_is_read_from_another_replica() {
     let mut world = World::new(3, without_anti_entropy());
     written(world.put(id(1), "cat", "meow", quorum(true)));

@@ -25,6 +25,7 @@ pub(crate) struct World {
     now: Instant,
     started: Instant,
     next_request: u64,
+    link_delay: Duration,
     records_found: usize,
     options: NodeOptions,
     ring: Ring<NodeId>,
@@ -80,6 +81,7 @@ impl World {
             now,
             started: now,
             next_request: 0,
+            link_delay: LINK_DELAY,
             records_found: 0,
             options,
             ring,
@@ -101,6 +103,11 @@ impl World {
 
     pub(crate) fn node(&self, node: NodeId) -> &Node {
         self.nodes[&node].node.as_ref().expect("it is running")
+    }
+
+    /// How long every message takes from now on.
+    pub(crate) fn set_link_delay(&mut self, delay: Duration) {
+        self.link_delay = delay;
     }
 
     /// How many records have crossed the network as answers to reads.
@@ -314,7 +321,7 @@ impl World {
             self.records_found += 1;
         }
         let via = from.as_str()[1..].parse().expect("named after its number");
-        let at = self.now + LINK_DELAY;
+        let at = self.now + self.link_delay;
         self.in_flight.push_back((at, to, Event::Received { from, via, message }));
     }
 
