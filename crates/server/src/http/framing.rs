@@ -93,16 +93,24 @@ impl<S> Watched<S> {
     /// nothing of another request has come.
     fn rest_if_idle(&mut self) {
         let Some(Awaited { rest_of_head: false, requests }) = self.scan.awaited() else { return };
-        let is_owed = self.findings.answered.load(Ordering::Relaxed) < requests;
-        if !self.rests && !self.stalled && !is_owed {
+        if !self.rests && !self.is_owed(requests) {
             self.rests = true;
             self.seat.rest();
         }
     }
 
+    /// Whether an answer is still to be given, or to be taken.
+    fn is_owed(&self, requests: u64) -> bool {
+        self.stalled || self.findings.answered.load(Ordering::Relaxed) < requests
+    }
+
     /// Nothing more has come for now: whether that may go on.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(awaited) = self.scan.awaited() else { return Poll::Pending };
+        // Who waits for an answer, or takes a long one slowly, is not idle.
+        if !awaited.rest_of_head && self.is_owed(awaited.requests) {
+            return Poll::Pending;
+        }
         let limit = if awaited.rest_of_head { self.limits.head } else { self.limits.idle };
         let timer = match &mut self.wait {
             Some((since, timer)) if *since == awaited => {
@@ -205,9 +213,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     /// Comes when all that there is of an answer has been written. After it hyper may not read again
     /// until it is told that something has come.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stalled = false;
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.stalled = flushed.is_pending();
         self.rest_if_idle();
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if flushed.is_ready()
+            && !self.findings.over.load(Ordering::Relaxed)
+            && let Poll::Ready(tired) = self.poll_patience(cx)
+        {
+            return Poll::Ready(tired);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -139,6 +139,7 @@ async fn encrypted(
     let accepted = tokio::select! {
         accepted = tls.accept(socket) => accepted,
         _ = stopped.changed() => return,
+        () = seat.0.asked_to_leave() => return,
     };
     match accepted {
         Ok((stream, shown)) => converse(stream, seat, shown, face, stopped).await,

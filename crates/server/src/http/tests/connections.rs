@@ -137,6 +137,20 @@ async fn stopping_waits_for_open_requests_and_for_nothing_else() {
 }
 
 #[tokio::test]
+async fn who_waits_for_an_answer_is_not_idle() {
+    let brief = Duration::from_millis(50);
+    let server = start_with(|settings| settings.limits.idle_timeout = brief).await;
+    server.backend.says_nothing();
+    let mut wire = server.connect().await;
+    wire.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    server.backend.asked_for(1).await;
+    tokio::time::sleep(8 * brief).await;
+    server.backend.answer_all(&ClientReply::Written(Ok(put_receipt())));
+    assert_eq!(wire.reply().await.status, 204);
+    assert!(wire.ends().await);
+}
+
+#[tokio::test]
 async fn stopping_does_not_wait_for_ever() {
     let brief = Duration::from_millis(50);
     let server = start_with(|settings| settings.limits.drain = brief).await;
