@@ -51,8 +51,8 @@ pub use latency::{LatencySummary, Percentile};
 pub use mix::{Mix, Operation, UnknownName};
 pub use pace::{Arrivals, Pace};
 pub use plan::{
-    LONGEST_RUN, MAX_CONNECTIONS, MAX_OUTSTANDING, MAX_PREFIX_BYTES, MAX_RATE, Plan, PlanError,
-    Requests,
+    LONGEST_RUN, MAX_CONNECTIONS, MAX_OUTSTANDING, MAX_PREFIX_BYTES, MAX_RATE, MIN_RATE, Plan,
+    PlanError, Requests,
 };
 pub use progress::{Phase, Progress};
 pub use report::{OperationReport, Report, Setup};

@@ -11,6 +11,8 @@ pub const MAX_PREFIX_BYTES: usize = 1_000;
 pub const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
 /// Most connections.
 pub const MAX_CONNECTIONS: usize = 65_536;
+/// Fewest operations a second of an open loop.
+pub const MIN_RATE: f64 = 0.001;
 /// Most operations a second of an open loop.
 pub const MAX_RATE: f64 = 10_000_000.0;
 /// Most operations that may be due or under way in an open loop.
@@ -72,7 +74,7 @@ pub enum PlanError {
     #[error("the shortest value is longer than the longest")]
     NoLength,
     /// A rate of nothing, or of too much.
-    #[error("the rate must be above 0 and at most {MAX_RATE} operations a second")]
+    #[error("the rate must be {MIN_RATE} to {MAX_RATE} operations a second")]
     BadRate,
 }
 
@@ -101,7 +103,7 @@ impl Plan {
         if let Pace::Open { rate, max_outstanding, .. } = self.pace {
             let most = MAX_OUTSTANDING as u64;
             in_range("the operations outstanding", max_outstanding as u64, 1, most)?;
-            if !(rate > 0.0 && rate <= MAX_RATE) {
+            if !(MIN_RATE..=MAX_RATE).contains(&rate) {
                 return Err(PlanError::BadRate);
             }
         }

@@ -2,6 +2,8 @@ use std::time::{Duration, Instant};
 
 /// How long is looked at together.
 const WINDOW: Duration = Duration::from_millis(100);
+/// How long after a refusal background work waits.
+const PRESSED_FOR: Duration = Duration::from_millis(200);
 /// The limit never falls below this: so few cannot be what makes a node slow.
 const LEAST: usize = 64;
 
@@ -19,7 +21,7 @@ pub(crate) struct Admission {
     limit: usize,
     under_way: usize,
     window: Window,
-    pressed: bool,
+    last_refused: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,14 +30,13 @@ struct Window {
     total: Duration,
     count: u32,
     peak: usize,
-    refused: bool,
 }
 
 impl Admission {
     /// At most `most` at once, and fewer when they take longer than `target`.
     pub(crate) fn new(most: usize, target: Duration) -> Self {
         let window = Window::default();
-        Self { target, most, limit: most, under_way: 0, window, pressed: false }
+        Self { target, most, limit: most, under_way: 0, window, last_refused: None }
     }
 
     /// Whether one more may begin; if so, it counts until [`left`](Self::left).
@@ -46,7 +47,7 @@ impl Admission {
             self.under_way += 1;
             self.window.peak = self.window.peak.max(self.under_way);
         } else {
-            self.window.refused = true;
+            self.last_refused = Some(now);
         }
         admitted
     }
@@ -58,13 +59,14 @@ impl Admission {
 
     /// One has ended well after this long.
     pub(crate) fn succeeded(&mut self, took: Duration) {
-        self.window.total += took;
+        // A client that allows a minute is not to be taken for a hundred that are late.
+        self.window.total += took.min(2 * self.target);
         self.window.count += 1;
     }
 
     /// Whether requests were refused of late: a bad time for what can wait.
-    pub(crate) fn is_pressed(&self) -> bool {
-        self.pressed
+    pub(crate) fn is_pressed(&self, now: Instant) -> bool {
+        self.last_refused.is_some_and(|at| now.saturating_duration_since(at) < PRESSED_FOR)
     }
 
     /// How many may be under way at present.
@@ -80,14 +82,13 @@ impl Admission {
         if now < end {
             return;
         }
-        let Window { total, count, peak, refused, .. } = self.window;
+        let Window { total, count, peak, .. } = self.window;
         if count > 0 && total / count > self.target {
             let (least, tried) = (LEAST.min(self.most), self.limit.min(peak));
             self.limit = (tried - tried / 4).max(least);
         } else if count > 0 {
             self.limit = (self.limit + self.limit / 16 + 1).min(self.most);
         }
-        self.pressed = refused;
         self.window = Window { end: Some(now + WINDOW), peak: self.under_way, ..Window::default() };
     }
 }
@@ -124,12 +125,25 @@ mod tests {
     }
 
     #[test]
+    fn a_few_that_are_allowed_to_take_long_throttle_nobody() {
+        let (mut admission, start) = (Admission::new(4_096, MS * 200), origin());
+        for i in 0..1_000 {
+            assert!(admission.enter(start + MS * i));
+            admission.left();
+            admission.succeeded(if i % 100 == 0 { MS * 30_000 } else { MS });
+        }
+        assert_eq!(admission.limit(), 4_096);
+    }
+
+    #[test]
     fn a_flood_is_cut_down_to_what_can_be_done_in_time() {
         let mut admission = Admission::new(4_096, MS * 200);
-        let (took, limit) = flood(&mut admission, origin(), 10_000);
+        let start = origin();
+        let (took, limit) = flood(&mut admission, start, 10_000);
         assert!((MS * 100..MS * 300).contains(&took), "{took:?}");
         assert!((1_000..3_000).contains(&limit), "{limit}");
-        assert!(admission.is_pressed());
+        assert!(admission.is_pressed(start + MS * 10_000));
+        assert!(!admission.is_pressed(start + MS * 10_300), "also if nobody comes any more");
     }
 
     #[test]
@@ -143,7 +157,7 @@ mod tests {
             admission.succeeded(MS);
         }
         assert_eq!(admission.limit(), 4_096);
-        assert!(!admission.is_pressed());
+        assert!(!admission.is_pressed(start + MS * 20_000));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use std::{ops::RangeInclusive, time::Instant};
 
-use quorate_record::{Hint, Key, NodeId, Record, Timestamp, Version};
+use quorate_record::{Hint, Key, NodeId, Record, Stamp, Timestamp, Version};
 
 use crate::{ClientReply, ClientRequest, Message, PutOutcome, Refusal, Request, Response};
 
@@ -135,12 +135,12 @@ pub enum StoreRequest {
     },
     /// Look a key up. Ends in [`Response::Found`], or in [`Refusal::Damaged`] if there is or was a
     /// record that cannot be read: it may be greater than what others hold, so it is not absent.
-    /// Ends in [`Response::Version`] if what is held has the version that is `known`.
+    /// Ends in [`Response::Version`] if what is held is `known`.
     Get {
         /// The key.
         key: Key,
-        /// A version whose record need not be read.
-        known: Option<Version>,
+        /// A record that need not be read.
+        known: Option<Stamp>,
     },
     /// Summarise sets of token ranges, without what is known to be damaged, so that peers send it
     /// again. Ends in [`Response::Digests`].

@@ -94,7 +94,7 @@ impl Node {
                 HintAction::Persist { id, hint } => {
                     self.store(StoreRequest::PersistHint { hint }, StoreWaiter::Hint { id });
                 }
-                HintAction::Deliver { batch, .. } if self.admission.is_pressed() => {
+                HintAction::Deliver { batch, .. } if self.admission.is_pressed(now.instant) => {
                     let error = "this node has too much to do";
                     self.hints.delivery_failed(batch, error, now.instant);
                 }

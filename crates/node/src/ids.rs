@@ -5,8 +5,8 @@ use std::{
 
 /// What waits under ids that this node has given out itself.
 ///
-/// Nobody else chooses the ids, so the hash need not resist anybody. The order of iteration is that
-/// of no two runs: whoever goes through it has to sort.
+/// Nobody else chooses the ids, so the hash need not resist anybody. It has no seed, so equal runs
+/// stay equal; but the order of iteration means nothing, and whoever goes through all has to sort.
 pub(crate) type IdMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
 
 /// Fibonacci hashing (Knuth, The Art of Computer Programming 3, §6.4): consecutive ids fall far

@@ -41,15 +41,15 @@ pub enum Request {
         hint_for: Option<NodeId>,
     },
     /// Take part in a client's read. Answered by [`Response::Found`], or by [`Response::Version`]
-    /// with the version that is `known`, if that is the one held.
+    /// with the version of what is `known`, if that is what is held.
     Get {
         /// The key.
         key: Key,
         /// Look among the hints held for others instead of the own records.
         from_hints: bool,
-        /// The version of a record that the asker has already. A replica that holds the same need
-        /// neither read nor send it.
-        known: Option<Version>,
+        /// A record that the asker has already. A replica that holds the same need neither read nor
+        /// send it.
+        known: Option<Stamp>,
     },
     /// Say which version you hold, for an atomic write that needs one above it. Answered by
     /// [`Response::Version`].

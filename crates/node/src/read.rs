@@ -145,7 +145,7 @@ impl Node {
 
     fn ask_for(&mut self, id: u64, read: &mut Read, to: NodeId, from_hints: bool, now: Now) {
         let known = match &read.own {
-            Own::Known(record) if !from_hints && to != self.id => Some(record.version),
+            Own::Known(record) if !from_hints && to != self.id => Some(record.stamp()),
             _ => None,
         };
         let time_left = read.deadline.saturating_duration_since(now.instant);

@@ -187,7 +187,7 @@ impl Node {
         let membership = &self.membership;
         let up = reconcile.co_owned.keys().copied();
         // What is compared later is as good; a client that waits is not.
-        let pressed = self.admission.is_pressed();
+        let pressed = self.admission.is_pressed(now.instant);
         let up = up.filter(|&peer| !pressed && membership.state(peer) == Some(PeerState::Up));
         let Some((peer, resume_at)) = rounds.begin(up, now.instant) else { return };
         let ranges = reconcile.co_owned[&peer].clone();

@@ -1,4 +1,4 @@
-use quorate_record::{Hint, HintKind, Key, NodeId, Record, Timestamp, Version};
+use quorate_record::{Hint, HintKind, Key, NodeId, Record, Stamp, Timestamp};
 
 use crate::{
     Action, MAX_ITEMS, MAX_SPANS, Message, Node, Now, PutOutcome, Refusal, Request, Response,
@@ -69,7 +69,7 @@ impl Node {
                 self.respond(origin, Response::Refused(Refusal::Malformed));
             }
             Request::Digests { .. } | Request::List { .. } | Request::Fetch { .. }
-                if self.admission.is_pressed() =>
+                if self.admission.is_pressed(now.instant) =>
             {
                 self.respond(origin, Response::Refused(Refusal::Overloaded));
             }
@@ -79,7 +79,7 @@ impl Node {
         }
     }
 
-    fn look_up(&mut self, key: Key, known: Option<Version>, origin: Origin, waiter: StoreWaiter) {
+    fn look_up(&mut self, key: Key, known: Option<Stamp>, origin: Origin, waiter: StoreWaiter) {
         // An "absent" from a node that should not have it would count for nothing.
         let asked_by_coordinator = !matches!(origin, Origin::Outside { .. });
         if asked_by_coordinator && !self.owns(self.id, &key) {
@@ -181,7 +181,7 @@ impl Node {
             return self.respond(origin, Response::Refused(Refusal::Malformed));
         }
         // One is the repair of a read; more come from hints and comparisons, which can wait.
-        if records.len() > 1 && self.admission.is_pressed() {
+        if records.len() > 1 && self.admission.is_pressed(now.instant) {
             return self.respond(origin, Response::Refused(Refusal::Overloaded));
         }
         let batch = self.fresh_id();

@@ -41,8 +41,8 @@ impl Local {
                 let error = self.hints.add(id, &hint).err()?;
                 return Some(StoreReply::Persisted(Err(refusal(&error))));
             }
-            StoreRequest::Get { key, known: Some(version) } if self.store.holds(&key, &version) => {
-                Response::Version(Some(version))
+            StoreRequest::Get { key, known: Some(stamp) } if self.store.holds(&key, &stamp) => {
+                Response::Version(Some(stamp.version))
             }
             StoreRequest::Get { key, .. } => match self.store.get(&key) {
                 Ok(found) => Response::Found(found),

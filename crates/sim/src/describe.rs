@@ -61,7 +61,7 @@ fn describe_body(body: &Request) -> String {
         }
         Request::Get { key, from_hints, known } => {
             let hints = if *from_hints { " from hints" } else { "" };
-            let known = known.map_or(String::new(), |version| format!(" unless {version}"));
+            let known = known.map_or(String::new(), |known| format!(" unless {}", known.version));
             format!("get {}{hints}{known}", describe_key(key))
         }
         Request::Merge { records } => format!("merge {}", describe_records(records)),

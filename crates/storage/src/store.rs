@@ -309,10 +309,10 @@ impl Store {
         self.core.version(key)
     }
 
-    /// Whether the durable record of a key has this version, and is not known to be damaged. Reads nothing.
+    /// Whether the durable record of a key has this version and content, and is not known to be damaged. Reads nothing.
     #[must_use]
-    pub fn holds(&self, key: &Key, version: &Version) -> bool {
-        self.core.holds(key, version)
+    pub fn holds(&self, key: &Key, stamp: &Stamp) -> bool {
+        self.core.holds(key, stamp)
     }
 
     /// Up to `limit` records in token order, from behind the key `after` on, which need not be there.

@@ -206,7 +206,10 @@ fn encode_request(body: &Request, protocol: Protocol, out: &mut Vec<u8>) {
             put(from_hints, out);
             // To leave it out only costs the answerer the reading.
             if protocol >= Protocol::V3 {
-                put(&known.as_ref().map(VersionForm::of), out);
+                put(
+                    &known.as_ref().map(|stamp| (VersionForm::of(&stamp.version), stamp.content)),
+                    out,
+                );
             }
             put(&key.as_bytes(), out);
         }
@@ -238,7 +241,7 @@ fn decode_request(
             let from_hints = input.take()?;
             let known = match protocol {
                 Protocol::V2 => None,
-                Protocol::V3 => input.version()?,
+                Protocol::V3 => input.stamp()?,
             };
             Request::Get { key: input.key()?, from_hints, known }
         }
@@ -479,6 +482,13 @@ impl<'a> Input<'a> {
 
     fn share(&self, part: &'a [u8]) -> Bytes {
         self.whole.slice_ref(part)
+    }
+
+    fn stamp(&mut self) -> Result<Option<Stamp>, DecodeError> {
+        let stamp = self.take::<Option<(VersionForm<'_>, u64)>>()?;
+        let stamp =
+            stamp.map(|(form, content)| Ok(Stamp { version: form.into_version()?, content }));
+        stamp.transpose()
     }
 
     fn version(&mut self) -> Result<Option<Version>, DecodeError> {

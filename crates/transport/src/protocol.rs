@@ -6,7 +6,7 @@
 pub enum Protocol {
     /// Lists of stamps name the writer of each.
     V2,
-    /// Lists of stamps name each writer once.
+    /// Lists of stamps name each writer once; a get may name what its asker holds.
     V3,
 }
 

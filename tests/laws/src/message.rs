@@ -70,7 +70,9 @@ fn request(input: &mut Unstructured<'_>) -> Result<Request> {
         2 => Request::Get {
             key: key(input)?,
             from_hints: input.arbitrary()?,
-            known: option(input, version)?,
+            known: option(input, |input| {
+                Ok(Stamp { version: version(input)?, content: input.arbitrary()? })
+            })?,
         },
         3 => Request::Version { key: key(input)? },
         4 => Request::Merge { records: list(input, MAX_ITEMS, keyed_record)? },

@@ -375,10 +375,10 @@ impl Disk {
             StoreRequest::Get { key, known } => {
                 let found = self.records.get(&key).cloned();
                 let is_known = known.is_some_and(|known| {
-                    found.as_ref().is_some_and(|record| record.version == known)
+                    found.as_ref().is_some_and(|record| record.stamp() == known)
                 });
                 StoreReply::Read(if is_known {
-                    Response::Version(known)
+                    Response::Version(known.map(|stamp| stamp.version))
                 } else {
                     Response::Found(found)
                 })

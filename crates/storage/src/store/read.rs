@@ -73,11 +73,10 @@ impl Core {
         Some(entry.version(&self.shards.writers))
     }
 
-    pub(super) fn holds(&self, key: &Key, version: &Version) -> bool {
+    pub(super) fn holds(&self, key: &Key, stamp: &Stamp) -> bool {
         let entry = self.shards.get(self.position(key.as_bytes()));
-        entry.is_some_and(|entry| {
-            !entry.is_damaged() && entry.version(&self.shards.writers) == *version
-        })
+        entry
+            .is_some_and(|entry| !entry.is_damaged() && entry.stamp(&self.shards.writers) == *stamp)
     }
 
     pub(super) fn scan(&self, after: Option<&Key>, limit: usize) -> Result<Scanned, ReadError> {

@@ -147,7 +147,11 @@ fn changed_in_version_3() -> Vec<(Message, u8, String)> {
     vec![
         (response(Response::Listed { items, complete: true }), 0x86, body.concat()),
         (get(None), 0x03, format!("0000{key}")),
-        (get(Some(version())), 0x03, format!("0001{VERSION}{key}")),
+        (
+            get(Some(Stamp { version: version(), content: 5 })),
+            0x03,
+            format!("0001{VERSION}0500000000000000{key}"),
+        ),
     ]
 }
 
@@ -404,8 +408,12 @@ fn requests() -> impl Strategy<Value = Request> {
             record,
             hint_for
         }),
-        (keys(), any::<bool>(), prop::option::of(versions()))
-            .prop_map(|(key, from_hints, known)| Request::Get { key, from_hints, known }),
+        (keys(), any::<bool>(), prop::option::of((versions(), any::<u64>()))).prop_map(
+            |(key, from_hints, known)| {
+                let known = known.map(|(version, content)| Stamp { version, content });
+                Request::Get { key, from_hints, known }
+            }
+        ),
         lists((keys(), records())).prop_map(|records| Request::Merge { records }),
         lists(spans()).prop_map(|spans| Request::Digests { spans }),
         spans().prop_map(|span| Request::List { span }),
