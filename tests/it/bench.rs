@@ -79,7 +79,8 @@ fn what_makes_no_sense_is_bad_usage() {
     for (options, says) in [
         (&["--mix", "e"][..], "is none of a, b, c, d, f, get, put, insert, delete"),
         (&["--connections", "0"], "the connections must be from 1 to"),
-        (&["--rate", "0"], "the rate must be above 0"),
+        (&["--rate", "0"], "the rate must be 0.001 to"),
+        (&["--rate", "1e-20"], "the rate must be 0.001 to"),
         (&["--nodes", "nowhere"], "\"nowhere\" is no address"),
         (&["--config", "no-such-file.json"], "no-such-file.json"),
         (&["--secs", "soon"], "--secs"),
