@@ -116,16 +116,36 @@ pub enum Response {
     Refused(Refusal),
 }
 
+impl Message {
+    /// How many bytes of values it carries.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        match self {
+            Self::Request { body, .. } => body.value_bytes(),
+            Self::Response { body: Response::Found(Some(record)), .. } => value_bytes(record),
+            Self::Response { body: Response::Fetched(records), .. } => all_value_bytes(records),
+            Self::Response { .. } => 0,
+        }
+    }
+}
+
 impl Request {
     /// How many bytes of values it carries.
     pub(crate) fn value_bytes(&self) -> usize {
-        let of_record = |record: &Record| record.value.as_ref().map_or(0, |value| value.len());
         match self {
-            Self::Put { record, .. } => of_record(record),
-            Self::Merge { records } => records.iter().map(|(_, record)| of_record(record)).sum(),
+            Self::Put { record, .. } => value_bytes(record),
+            Self::Merge { records } => all_value_bytes(records),
             _ => 0,
         }
     }
+}
+
+fn value_bytes(record: &Record) -> usize {
+    record.value.as_ref().map_or(0, |value| value.len())
+}
+
+fn all_value_bytes(records: &[(Key, Record)]) -> usize {
+    records.iter().map(|(_, record)| value_bytes(record)).sum()
 }
 
 /// What became of one record at one node.

@@ -3,9 +3,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
-use quorate_node::{Message, Request, Response};
-use quorate_record::{Key, Record};
+use quorate_node::Message;
 use tokio::sync::Notify;
 
 use crate::{Protocol, encode_frame, seal::encode_unsealed};
@@ -93,7 +91,7 @@ impl Outbox {
         }
         let queued_bytes = state.queued_bytes();
         let full = Err(SendError::Full { queued_bytes });
-        let is_small = value_bytes(message) <= SMALL_BYTES;
+        let is_small = message.value_bytes() <= SMALL_BYTES;
         let reserve_bytes = if is_small { self.0.limit_bytes / RESERVE_PART } else { 0 };
         let limit_bytes = self.0.limit_bytes + reserve_bytes;
         if queued_bytes >= limit_bytes {
@@ -193,25 +191,11 @@ impl State {
     }
 }
 
-/// How many bytes of values a message carries.
-fn value_bytes(message: &Message) -> usize {
-    let of_record = |record: &Record| record.value.as_ref().map_or(0, Bytes::len);
-    let of_records = |records: &[(Key, Record)]| {
-        records.iter().map(|(_, record)| of_record(record)).sum::<usize>()
-    };
-    match message {
-        Message::Request { body: Request::Put { record, .. }, .. } => of_record(record),
-        Message::Request { body: Request::Merge { records }, .. } => of_records(records),
-        Message::Response { body: Response::Found(Some(record)), .. } => of_record(record),
-        Message::Response { body: Response::Fetched(records), .. } => of_records(records),
-        Message::Request { .. } | Message::Response { .. } => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
-    use quorate_record::{NodeId, Timestamp, Version, Writer};
+    use bytes::{Bytes, BytesMut};
+    use quorate_node::Response;
+    use quorate_record::{NodeId, Record, Timestamp, Version, Writer};
 
     use super::*;
     use crate::{decode_message, next_frame};
