@@ -88,8 +88,7 @@ impl Driver {
         let mut state = self.lock();
         let request = state.fresh_number();
         state.clients.insert(request, sender);
-        self.handle(&mut state, Event::Client { request, body }, now());
-        self.wake_earlier(&mut state);
+        self.report(&mut state, [Event::Client { request, body }]);
         receiver
     }
 
@@ -99,8 +98,7 @@ impl Driver {
         let mut state = self.lock();
         let request = state.fresh_number();
         state.direct.insert(request, sender);
-        self.handle(&mut state, Event::Direct { request, body }, now());
-        self.wake_earlier(&mut state);
+        self.report(&mut state, [Event::Direct { request, body }]);
         receiver
     }
 
@@ -180,14 +178,17 @@ impl Driver {
         self.lock().inbound.remove(&via);
     }
 
-    /// Reports what has come together, all as of one moment.
     fn handle_all(&self, events: impl IntoIterator<Item = Event>) {
-        let mut state = self.lock();
+        self.report(&mut self.lock(), events);
+    }
+
+    /// Reports what has come together, all as of one moment.
+    fn report(&self, state: &mut State, events: impl IntoIterator<Item = Event>) {
         let now = now();
         for event in events {
-            self.handle(&mut state, event, now);
+            self.handle(state, event, now);
         }
-        self.wake_earlier(&mut state);
+        self.wake_earlier(state);
     }
 
     fn handle(&self, state: &mut State, event: Event, now: Now) {
