@@ -277,7 +277,7 @@ pub(crate) fn stream_over(
 /// What gathers goes out at once, since the outbox gathers already; and the system gives a peer up
 /// that acknowledges nothing, instead of sending again for a quarter of an hour. Without this, only
 /// time is lost.
-fn tune(socket: &TcpStream, stall: Duration) {
+pub(crate) fn tune(socket: &TcpStream, stall: Duration) {
     let _ = socket.set_nodelay(true);
     #[cfg(target_os = "linux")]
     {

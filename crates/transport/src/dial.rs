@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     HandshakeError, Hello, Identity, NotLoopback, STREAM_PATH, Stream, StreamOptions, Trust,
-    accept::{HANDSHAKE_TIMEOUT, UPGRADE_PROTOCOL, asks_for_upgrade, stream_over},
+    accept::{HANDSHAKE_TIMEOUT, UPGRADE_PROTOCOL, asks_for_upgrade, stream_over, tune},
     hello::{read_nonce, read_proof, write_proof},
     proof::{End, Token, Transcript},
     seal::Seals,
@@ -120,8 +120,8 @@ pub async fn dial(
         let Some(tls) = trust.tls() else {
             return shake_hands(socket, addr, to, identity, trust, options).await;
         };
-        // The outbox gathers already; without this, only speed is lost.
-        let _ = socket.set_nodelay(true);
+        // What is below TLS cannot be reached any more when the stream begins.
+        tune(&socket, options.stall);
         let agreed = tls.connect(socket, to).await;
         let socket = agreed.map_err(|source| DialError::Tls { addr, source })?;
         shake_hands(socket, addr, to, identity, trust, options).await
