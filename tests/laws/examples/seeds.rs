@@ -4,12 +4,13 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
+use quorate_laws::small_log;
 use quorate_node::{Message, PutOutcome, Refusal, Request, Response};
 use quorate_record::{
     Digest, Hint, HintKind, Key, NodeId, Record, Stamp, Timestamp, Version, Writer, encode_hint,
     encode_record, encode_version,
 };
-use quorate_storage::{Drive, Log, LogOptions, fault::FaultFs};
+use quorate_storage::{Log, fault::FaultFs};
 use quorate_transport::{Protocol, encode_frame, encode_message};
 
 fn save(law: &str, name: &str, bytes: &[u8]) {
@@ -125,15 +126,7 @@ fn save_records() {
 
 fn save_segments() {
     let fs = FaultFs::new();
-    let options = LogOptions {
-        drive: Drive::Manual,
-        segment_bytes: 2048,
-        max_payload_bytes: 1024,
-        prepare_ahead_bytes: 512,
-        prepare_chunk_bytes: 512,
-        ..LogOptions::default()
-    };
-    let opened = Log::open(Arc::new(fs.clone()), "/log".as_ref(), &options, |_| {}, |_| {});
+    let opened = Log::open(Arc::new(fs.clone()), "/log".as_ref(), &small_log(), |_| {}, |_| {});
     let (log, _) = opened.unwrap();
     for payload in [&b"one"[..], b"", &[7; 100], b"four"] {
         log.submit(3, payload).unwrap();

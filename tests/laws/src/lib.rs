@@ -16,7 +16,7 @@ pub use config::config;
 pub use http::{http_head, http_json, http_key, http_params};
 pub use message::{any_message, message};
 pub use record::record;
-pub use segment::segment;
+pub use segment::{segment, small_log};
 pub use stream::{hello, stream};
 
 /// Panics if the bytes break the law.

@@ -47,22 +47,27 @@ struct Kept {
     payload: Vec<u8>,
 }
 
-/// Opens the log, closes it again, and gives what was in it. `None` if it is refused.
-fn open(fs: &Arc<FaultFs>, append: Option<&[u8]>) -> Option<(Vec<Kept>, Recovery)> {
-    let options = LogOptions {
+/// A log of which arbitrary bytes may be a segment: small, and turned by hand.
+pub fn small_log() -> LogOptions {
+    LogOptions {
         drive: Drive::Manual,
         segment_bytes: 2048,
         max_payload_bytes: 1024,
         prepare_ahead_bytes: 512,
         prepare_chunk_bytes: 512,
         ..LogOptions::default()
-    };
+    }
+}
+
+/// Opens the log, closes it again, and gives what was in it. `None` if it is refused.
+fn open(fs: &Arc<FaultFs>, append: Option<&[u8]>) -> Option<(Vec<Kept>, Recovery)> {
     let mut frames = Vec::new();
     let keep = |frame: quorate_storage::Frame<'_>| {
         let payload = frame.payload.to_vec();
         frames.push(Kept { seq: frame.seq, kind: frame.kind, payload });
     };
-    let opened = Log::open(Arc::clone(fs) as Arc<dyn Fs>, Path::new(DIR), &options, |_| {}, keep);
+    let opened =
+        Log::open(Arc::clone(fs) as Arc<dyn Fs>, Path::new(DIR), &small_log(), |_| {}, keep);
     let (log, found) = opened.inspect_err(|error| assert!(!error.to_string().is_empty())).ok()?;
     if let Some(payload) = append {
         let ticket = log.submit(1, payload).expect("there is room");
