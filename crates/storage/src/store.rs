@@ -21,11 +21,12 @@ use quorate_record::{Digest, Key, Record, Stamp, Timestamp, Version, encode_reco
 
 use self::compaction::Compaction;
 use self::maintenance::Maintenance;
+pub(crate) use self::shards::Notes;
 use self::shards::Shards;
 use self::snapshot::{Unpublished, publish, snapshot_number, snapshot_path, unfinished_path};
 use crate::completion::Completion;
 use crate::fs::{Fs, is_full};
-use crate::index::{ENTRY_BYTES, Position, TooManyWriters};
+use crate::index::{ENTRY_BYTES, Position, SHARDS, Shard, TooManyWriters, shard_of};
 use crate::log::{Drive, Log, LogOptions, SyncPolicy};
 use crate::queue::{LogError, Ticket};
 use crate::read::ReadError;
@@ -40,6 +41,11 @@ pub use self::snapshot::SnapshotInfo;
 pub(crate) const KIND_RECORD: u8 = 1;
 /// Frames of the store's log that hold a ceiling for the clock.
 pub(crate) const KIND_CEILING: u8 = 2;
+/// Frames of the store's log that hold notes.
+pub(crate) const KIND_NOTES: u8 = 3;
+
+/// The most bytes that [`Store::keep_notes`] takes.
+pub const MAX_NOTES_BYTES: usize = 16 << 10;
 
 /// How a store behaves.
 #[derive(Clone, Debug)]
@@ -88,6 +94,9 @@ pub enum Applied {
     Stored,
     /// The store holds a greater one, of this version.
     Superseded(Version),
+    /// It was not taken: nothing is held for the key and it is below the horizon, or it is below the floor that it was
+    /// applied with. The greater of the two.
+    Below(Timestamp),
 }
 
 /// What opening a store found.
@@ -111,6 +120,11 @@ pub struct Recovered {
     pub unknown_frames: u64,
     /// The greatest clock ceiling that was persisted. If there are damages a greater one may have been lost.
     pub clock_ceiling: Option<Timestamp>,
+    /// What [`Store::keep_notes`] kept last.
+    pub notes: Option<Vec<u8>>,
+    /// Whether keys may be there that were deleted: tombstones were forgotten, and the snapshots that do without what
+    /// these had hidden cannot be read. It must be compared with other replicas before anybody relies on it.
+    pub is_doubtful: bool,
 }
 
 impl Recovered {
@@ -272,12 +286,26 @@ impl Store {
     /// # Errors
     /// [`LogError`]: the record was not taken, and no completion comes.
     pub fn apply(&self, id: u64, key: Key, record: Record) -> Result<(), LogError> {
+        self.apply_above(Timestamp::ZERO, id, key, record)
+    }
+
+    /// [`Self::apply`], but a record that would be stored is refused if it is below `floor`: [`Applied::Below`].
+    ///
+    /// # Errors
+    /// [`LogError`]: the record was not taken, and no completion comes.
+    pub fn apply_above(
+        &self,
+        floor: Timestamp,
+        id: u64,
+        key: Key,
+        record: Record,
+    ) -> Result<(), LogError> {
         let Core { shards, log, .. } = &*self.core;
         let token = self.token(&key);
         let entry = shards
             .entry(token, key.as_bytes(), &record.stamp(), record.is_tombstone())
             .map_err(too_many_writers)?;
-        shards.apply(id, entry, |tag| {
+        shards.apply(id, entry, floor, |tag| {
             log.submit_with(KIND_RECORD, tag, |buf| encode_record(&key, &record, buf))
         })
     }
@@ -288,6 +316,46 @@ impl Store {
     /// As for [`Self::apply`].
     pub fn reserve_clock(&self, id: u64, ceiling: Timestamp) -> Result<(), LogError> {
         self.core.shards.raise_ceiling(id, ceiling, |tag| self.core.submit_ceiling(ceiling, tag))
+    }
+
+    /// Persists what the owner of the store wants to find again, in place of what it kept before, and a horizon, which
+    /// never goes back. Completes like [`Self::apply`], with [`Applied::Stored`].
+    ///
+    /// From then on a record below the horizon is refused if nothing is held for its key ([`Applied::Below`]), and
+    /// [`Self::drop_tombstones`] forgets the tombstones that are below it.
+    ///
+    /// # Errors
+    /// As for [`Self::apply`]. [`LogError::TooLarge`] beyond [`MAX_NOTES_BYTES`].
+    pub fn keep_notes(&self, id: u64, horizon: Timestamp, text: &[u8]) -> Result<(), LogError> {
+        if text.len() > MAX_NOTES_BYTES {
+            let limit_bytes = MAX_NOTES_BYTES as u64;
+            return Err(LogError::TooLarge { bytes: text.len() as u64, limit_bytes });
+        }
+        let submit = |notes: &Notes, tag| self.core.submit_notes(notes, tag);
+        self.core.shards.keep_notes(id, horizon, text, submit)
+    }
+
+    /// Tombstones below the durable horizon are forgotten, those of some tokens from `from` on, and `limit` of them at
+    /// most. Returns how many, and where to go on; `None` when all tokens were looked at.
+    ///
+    /// Whoever forgets all of them gets back their memory, and by and by their room on the disk.
+    #[must_use]
+    pub fn drop_tombstones(&self, from: Option<u64>, limit: usize) -> (usize, Option<u64>) {
+        let first = from.map_or(0, shard_of);
+        let mut dropped = 0;
+        for number in first..SHARDS {
+            dropped += self.core.shards.drop_tombstones(number, limit - dropped);
+            if dropped == limit {
+                return (dropped, Some(Shard::first_token_of(number)));
+            }
+        }
+        (dropped, None)
+    }
+
+    /// The horizon that is durable: what is absent and below it was deleted, or never acknowledged.
+    #[must_use]
+    pub fn horizon(&self) -> Timestamp {
+        self.core.shards.horizon()
     }
 
     /// Moves what has completed since the last call to the end of `out`.
@@ -453,6 +521,10 @@ impl Core {
         self.shards.secret.position((self.options.token_of)(key), key)
     }
 
+    fn submit_notes(&self, notes: &Notes, tag: u64) -> Result<Ticket, LogError> {
+        self.log.submit_with(KIND_NOTES, tag, |buf| notes.encode(buf))
+    }
+
     fn submit_ceiling(&self, ceiling: Timestamp, tag: u64) -> Result<Ticket, LogError> {
         let bits = ceiling.bits().to_le_bytes();
         self.log.submit_with(KIND_CEILING, tag, |buf| buf.extend(bits))
@@ -460,7 +532,10 @@ impl Core {
 
     fn snapshot(&self) -> Result<SnapshotInfo, SnapshotError> {
         let _alone = self.snapshotting.lock().unwrap_or_else(PoisonError::into_inner);
-        let covered = self.shards.account().bytes_since_snapshot;
+        let (covered, forgotten_in) = {
+            let account = self.shards.account();
+            (account.bytes_since_snapshot, account.forgotten_in.clone())
+        };
         let number = self.lock_snapshots().take_number();
         let sync = || self.log.sync();
         let info = publish(&*self.fs, &self.snapshot_dir, number, &self.shards, sync).map_err(
@@ -474,7 +549,11 @@ impl Core {
             },
         )?;
         self.lock_snapshots().made(&info);
-        self.shards.account().bytes_since_snapshot -= covered;
+        {
+            let mut account = self.shards.account();
+            account.bytes_since_snapshot -= covered;
+            account.forgotten_in.retain(|segment| !forgotten_in.contains(segment));
+        }
         self.tidy(&info).map_err(|error| self.failed(error))?;
         Ok(info)
     }
