@@ -112,6 +112,22 @@ bugs! {
         "A message's checksum is not looked at.";
     FailedWriteAcked, "failed-write-acked",
         "A write that the log refused or lost is answered as stored.";
+    BelowIsAnAck, "below-is-an-ack",
+        "In a later round a replica that refuses a version as too old counts as one that has it.";
+    DeadHintRestamped, "dead-hint-restamped",
+        "A hint that its target refuses as too old is written again under a new version.";
+    DeadIsKept, "dead-is-kept",
+        "A record that a co-owner lacks and takes for deleted stays where it is.";
+    FloorIgnored, "floor-ignored",
+        "A replica takes on versions below the floor that it has reported.";
+    OldExchangeCounts, "old-exchange-counts",
+        "The horizon rises although it was compared before all nodes had reported.";
+    OneExchangeIsEnough, "one-exchange-is-enough",
+        "A node that lost its data counts again once it has compared with one other owner.";
+    CountsAtOnce, "counts-at-once",
+        "A node that lost its data counts as if it had not.";
+    NoFence, "no-fence",
+        "What a node answered counts although it has lost its data since.";
 }
 
 impl Bug {
