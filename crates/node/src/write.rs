@@ -134,11 +134,20 @@ impl Node {
     ) {
         let event = match outcome {
             Ok(Response::Version(holds)) => PutEvent::Told { from, holds },
+            Ok(Response::Put(PutOutcome::Below(by))) => {
+                self.counters.below += 1;
+                PutEvent::Below { from, round, by: Version::buried(by) }
+            }
+            Ok(Response::Uncounted(response)) => match *response {
+                Response::Put(PutOutcome::Stored | PutOutcome::Superseded(_))
+                | Response::Version(_) => PutEvent::Uncounted { from, round },
+                _ => PutEvent::Failed { from, round, failure: Missing::Unknown },
+            },
             Ok(Response::Put(PutOutcome::Stored)) => PutEvent::Stored { from, round },
             Ok(Response::Put(PutOutcome::Superseded(by))) => {
                 // An atomic write has one version only, in what is its second round.
                 let plain = self.writes.get(&id).is_some_and(|write| !write.atomic);
-                let again = plain && round == Round::Second;
+                let again = plain && round > Round::First;
                 self.counters.superseded_again += u64::from(again);
                 PutEvent::Superseded { from, round, by }
             }
@@ -201,7 +210,7 @@ impl Node {
                     let (key, record) = (write.key.clone(), write.record.clone());
                     let body = match round {
                         Round::Asking => Request::Version { key },
-                        Round::First | Round::Second => Request::Put { key, record, hint_for },
+                        _ => Request::Put { key, record, hint_for },
                     };
                     let time_left = write.end.saturating_duration_since(now.instant);
                     let waiter = Waiter::Write { id, round };

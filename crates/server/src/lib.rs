@@ -22,4 +22,4 @@ mod pages;
 mod run;
 
 pub use quorate_transport::{Tls, TlsFiles};
-pub use run::{ServeError, ServeOptions, run};
+pub use run::{Ended, ServeError, ServeOptions, run};

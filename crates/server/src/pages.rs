@@ -184,6 +184,7 @@ impl View<'_> {
             "incarnation": peer.incarnation,
             "rtt_ms": peer.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
             "last_seen_ms": last_seen,
+            "recovering": peer.is_recovering,
             "in_flight": peer.in_flight,
             "queued_bytes": link.map_or(0, |link| link.queued_bytes()),
             "clock_offset_ms": peer.clock_offset_ms,
@@ -218,7 +219,31 @@ impl View<'_> {
             "writes": counters.writes,
             "reads": counters.reads,
             "second_rounds": counters.second_rounds,
+            "buried": counters.buried,
+            "below": counters.below,
+            "standing": self.standing(),
             "peers": self.peers(),
+        })
+    }
+
+    /// Whether the node counts in quorums, and how far deletes are forgotten.
+    fn standing(&self) -> Value {
+        let names = |nodes: Vec<NodeId>| nodes.iter().map(NodeId::to_string).collect::<Vec<_>>();
+        let recovery = self.node.recovery().map(|recovery| {
+            json!({
+                "done": names(recovery.done),
+                "waiting": names(recovery.waiting),
+                "away": names(recovery.away),
+            })
+        });
+        let horizon = self.node.horizon();
+        json!({
+            "state": if recovery.is_some() { "recovering" } else { "counted" },
+            "recovery": recovery,
+            "horizon_unix_ms": horizon.horizon.wall_ms(),
+            "floor_unix_ms": horizon.floor.wall_ms(),
+            "rounds": horizon.rounds,
+            "held_back_by": names(horizon.held_back_by),
         })
     }
 
@@ -244,6 +269,17 @@ impl View<'_> {
         let away: Vec<String> =
             self.node.peers().filter(|peer| !up(peer)).map(|peer| peer.id.to_string()).collect();
         let r = self.config.r;
+        if away.is_empty() || self.node.recovery().is_some() {
+            let own = self.node.recovery().map(|_| self.node.writer().node);
+            let peers = self.node.peers().filter(|peer| peer.is_recovering).map(|peer| peer.id);
+            let filled: Vec<String> =
+                own.into_iter().chain(peers).map(|id| id.to_string()).collect();
+            return Err(format!(
+                "some keys have fewer than {r} replicas that count; being filled: {}; not up: {}",
+                filled.join(", "),
+                away.join(", ")
+            ));
+        }
         Err(format!("some keys have fewer than {r} replicas up; not up: {}", away.join(", ")))
     }
 }

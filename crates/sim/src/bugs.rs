@@ -70,6 +70,14 @@ pub fn known(bug: Bug) -> (Profile, u64) {
         Bug::DigestNotUpdated => ("default", 23),
         Bug::FrameNotChecked => ("network", 0),
         Bug::FailedWriteAcked => ("disk", 22),
+        Bug::BelowIsAnAck => ("graves", 0),
+        Bug::DeadHintRestamped => ("graves", 0),
+        Bug::DeadIsKept => ("graves", 0),
+        Bug::FloorIgnored => ("graves", 0),
+        Bug::OldExchangeCounts => ("graves", 0),
+        Bug::OneExchangeIsEnough => ("lives", 0),
+        Bug::CountsAtOnce => ("lives", 0),
+        Bug::NoFence => ("lives", 0),
     };
     (Profile::named(profile).expect("the table names profiles that there are"), seed)
 }

@@ -352,6 +352,19 @@ impl Store {
         (dropped, None)
     }
 
+    /// How many tombstones the index holds.
+    #[must_use]
+    pub fn tombstones(&self) -> u64 {
+        self.core.shards.counts().tombstones
+    }
+
+    /// The sequence number of the last frame that is in the index: durable, as far as the sync policy goes. It never goes
+    /// back as long as nothing is lost.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.core.shards.account().applied_seq
+    }
+
     /// The horizon that is durable: what is absent and below it was deleted, or never acknowledged.
     #[must_use]
     pub fn horizon(&self) -> Timestamp {

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use quorate_node::{
-    Action, ClientReply, ClientRequest, Event, Message, Node, NodeOptions, Now, Operation,
+    Action, ClientReply, ClientRequest, Event, Message, Node, NodeOptions, Notes, Now, Operation,
     PutOutcome, Refusal, Response, StoreReply, StoreRequest,
 };
 use quorate_quorum::Quorum;
@@ -27,6 +27,7 @@ pub(crate) struct World {
     next_request: u64,
     link_delay: Duration,
     records_found: usize,
+    renewals: Vec<(NodeId, String)>,
     options: NodeOptions,
     ring: Ring<NodeId>,
 }
@@ -38,8 +39,12 @@ struct Machine {
 }
 
 /// Keeps everything; full when told so.
-#[derive(Default)]
-struct Disk {
+#[derive(Clone)]
+pub(crate) struct Disk {
+    /// The incarnation that the node is in.
+    life: u64,
+    notes: Notes,
+    frames: u64,
     records: BTreeMap<Key, Record>,
     hints: BTreeMap<(NodeId, Key), Hint>,
     ceiling: Option<Timestamp>,
@@ -48,6 +53,22 @@ struct Disk {
     full: bool,
     /// There is room for hints only.
     store_full: bool,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            life: 1,
+            notes: Notes::default(),
+            frames: 0,
+            records: BTreeMap::new(),
+            hints: BTreeMap::new(),
+            ceiling: None,
+            damaged: BTreeSet::new(),
+            full: false,
+            store_full: false,
+        }
+    }
 }
 
 pub(crate) fn id(number: usize) -> NodeId {
@@ -83,6 +104,7 @@ impl World {
             next_request: 0,
             link_delay: LINK_DELAY,
             records_found: 0,
+            renewals: Vec::new(),
             options,
             ring,
         };
@@ -93,8 +115,13 @@ impl World {
         for number in 1..=nodes {
             world.start(id(number));
         }
-        world.run(Duration::from_millis(50));
-        world
+        for _ in 0..100 {
+            world.run(Duration::from_millis(50));
+            if world.running().all(|(_, node)| node.is_settled()) {
+                return world;
+            }
+        }
+        panic!("the nodes of a new cluster do not find out that they are new");
     }
 
     pub(crate) fn ring(&self) -> &Ring<NodeId> {
@@ -162,16 +189,50 @@ impl World {
         let machine = &self.nodes[&node];
         let hints = machine.disk.hints.values().cloned().collect();
         let ceiling = machine.disk.ceiling.unwrap_or(Timestamp::ZERO);
-        let writer = Writer { node, incarnation: 1 };
-        let started =
-            Node::new(writer, self.ring.clone(), self.options.clone(), ceiling, hints, now);
+        let incarnation = machine.disk.life;
+        let writer = Writer { node, incarnation };
+        let notes = machine.disk.notes.clone();
+        let options = self.options.clone();
+        let started = Node::new(writer, self.ring.clone(), options, ceiling, notes, hints, now);
         self.machine(node).node = Some(started);
+        self.report(node, Event::Woken);
         for other in self.others(node) {
             if self.nodes[&other].node.is_some() && !self.cut.contains(&other) {
-                self.report(other, Event::Connected { peer: node, incarnation: 1 });
-                self.report(node, Event::Connected { peer: other, incarnation: 1 });
+                let life = self.nodes[&other].disk.life;
+                self.report(other, Event::Connected { peer: node, incarnation });
+                self.report(node, Event::Connected { peer: other, incarnation: life });
             }
         }
+    }
+
+    /// Takes a node's disk away while it is down, so that it starts in another life.
+    pub(crate) fn wipe(&mut self, node: NodeId) {
+        let life = self.nodes[&node].disk.life + 1;
+        self.machine(node).disk = Disk { life, ..Disk::default() };
+    }
+
+    /// What a node's disk holds, to be put back some time.
+    pub(crate) fn copy_disk(&self, node: NodeId) -> Disk {
+        self.nodes[&node].disk.clone()
+    }
+
+    /// Puts an old copy in the place of a node's disk while it is down.
+    pub(crate) fn restore_disk(&mut self, node: NodeId, disk: Disk) {
+        self.machine(node).disk = disk;
+    }
+
+    /// Tells a node that another one will never come back.
+    pub(crate) fn declare_gone(&mut self, at: NodeId, node: NodeId) {
+        self.report(at, Event::Gone { node });
+    }
+
+    /// What a node has asked to be started anew for.
+    pub(crate) fn renewals(&self) -> &[(NodeId, String)] {
+        &self.renewals
+    }
+
+    pub(crate) fn horizon(&self, node: NodeId) -> Timestamp {
+        self.nodes[&node].disk.notes.horizon
     }
 
     /// Swallows what is sent to and from a node, without a word (a stopped process, a dead switch).
@@ -299,6 +360,10 @@ impl World {
                 Action::Reply { request, reply } => {
                     self.replies.entry(request).or_default().push(*reply);
                 }
+                Action::Renew { above, why } => {
+                    machine.disk.life = above.max(machine.disk.life) + 1;
+                    self.renewals.push((to, why));
+                }
                 Action::Answer { .. } => panic!("nobody asked directly"),
             }
         }
@@ -347,10 +412,38 @@ impl Disk {
             StoreRequest::Apply { .. } if self.full || self.store_full => {
                 StoreReply::Applied(PutOutcome::Refused(Refusal::DiskFull))
             }
-            StoreRequest::ReserveClock { .. } | StoreRequest::PersistHint { .. } if self.full => {
+            StoreRequest::ReserveClock { .. }
+            | StoreRequest::PersistHint { .. }
+            | StoreRequest::KeepNotes { .. }
+                if self.full =>
+            {
                 StoreReply::Persisted(Err(Refusal::DiskFull))
             }
-            StoreRequest::Apply { key, record } => {
+            StoreRequest::KeepNotes { notes } => {
+                self.frames += 1;
+                self.notes = notes;
+                StoreReply::Persisted(Ok(()))
+            }
+            StoreRequest::Progress => StoreReply::Counted(self.frames),
+            StoreRequest::CountTombstones => {
+                let tombstones = self.records.values().filter(|record| record.is_tombstone());
+                StoreReply::Counted(tombstones.count() as u64)
+            }
+            StoreRequest::DropTombstones { .. } => {
+                let horizon = self.notes.horizon;
+                self.records.retain(|_, record| {
+                    !record.is_tombstone() || record.version.timestamp >= horizon
+                });
+                StoreReply::Dropped { next: None }
+            }
+            StoreRequest::Apply { key, record, floor } => {
+                let (held, timestamp) = (self.records.get(&key), record.version.timestamp);
+                let is_too_old =
+                    timestamp < floor || (held.is_none() && timestamp < self.notes.horizon);
+                if held.is_none_or(|held| *held < record) && is_too_old {
+                    return StoreReply::Applied(PutOutcome::Below(floor.max(self.notes.horizon)));
+                }
+                self.frames += 1;
                 if self.records.get(&key).is_none_or(|held| record >= *held) {
                     self.damaged.remove(&key);
                 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use quorate_node::NodeOptions;
 use quorate_storage::{
     Damage, ReadError, Step,
-    fault::{Crash, Fault, FaultKind},
+    fault::{Crash, Fault, FaultFs, FaultKind},
 };
 
 use super::{Answer, World, agenda::Happening, name};
 use crate::{
     FileOptions, Loss,
+    machine::Machine,
     network::micros,
     process::{self, Process, Which},
 };
@@ -230,8 +231,54 @@ impl World {
                 }
             }
         }
+        self.plan_turn(node, Which::Store);
         self.plan_wake(node);
         Ok(())
+    }
+
+    /// Whether all nodes run and none has lost data that it was not given again.
+    #[must_use]
+    pub fn all_count(&self) -> bool {
+        let counts = |machine: &Machine| {
+            machine.process.as_ref().is_some_and(|process| process.node.is_settled())
+        };
+        self.machines.iter().all(counts)
+    }
+
+    /// Ends a node's process and puts an empty disk in the place of its own.
+    pub fn lose_disk(&mut self, node: usize) {
+        self.end(node, Loss::Process);
+        self.remark(|| format!("{} has lost its disk", name(node)));
+        self.machines[node].have(FaultFs::new());
+    }
+
+    /// A copy of a node's files as they are.
+    #[must_use]
+    pub fn copy_disk(&self, node: usize) -> FaultFs {
+        self.machines[node].fs.fork()
+    }
+
+    /// Ends a node's process and puts an old copy of its files in the place of these, as the command for that does.
+    pub fn restore_disk(&mut self, node: usize, copy: FaultFs) {
+        self.end(node, Loss::Process);
+        self.remark(|| format!("{} is given an old copy of its disk", name(node)));
+        self.machines[node].have(copy);
+        let now = self.now_at(node);
+        if let Err(error) = process::renew(&self.machines[node].fs, 0, now) {
+            self.breaks(format!("{} cannot be restored: {error}", name(node)));
+        }
+    }
+
+    /// Starts a node anew in another life, as a server does when its peers remember more than it has.
+    pub(super) fn begin_another_life(&mut self, node: usize, above: u64) {
+        self.coverage.count("state: another life begun");
+        self.end(node, Loss::Process);
+        let now = self.now_at(node);
+        let machine = &mut self.machines[node];
+        // What cannot be written or opened now is tried again by whoever starts nodes that are down.
+        if process::renew(&machine.fs, above, now).is_ok() {
+            let _ = self.start(node);
+        }
     }
 
     /// Tries to start a node whose power fails after so many operations of its files. Says whether it did.
@@ -328,7 +375,9 @@ impl World {
         let Some(process) = &machine.process else { return };
         let lost = machine.answered_for.iter().find(|(key, version)| {
             match process.local.store.get(key) {
-                Ok(record) => record.is_none_or(|record| record.version < **version),
+                // A tombstone below the horizon is forgotten.
+                Ok(None) => version.timestamp >= process.local.store.horizon(),
+                Ok(Some(record)) => record.version < **version,
                 // It says so. What it holds and has not read since may have been damaged with the rest.
                 Err(error) => matches!(error, ReadError::Damaged) && !machine.damaged,
             }

@@ -159,6 +159,10 @@ impl Backend for Fake {
         receiver
     }
 
+    fn declare_gone(&self, node: NodeId) {
+        assert_eq!(node.as_str(), "n2", "the face has checked it");
+    }
+
     fn backup(&self, name: String) -> oneshot::Receiver<Result<Value, NoBackup>> {
         let (sender, receiver) = oneshot::channel();
         let answer = match &*name {
