@@ -14,6 +14,7 @@ mod full_disk;
 mod hints;
 mod keys_and_values;
 mod limits;
+mod lives;
 mod overload;
 mod ownership;
 mod refusals;
