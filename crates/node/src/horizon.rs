@@ -25,6 +25,9 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A round whose exchanges take longer is begun anew: what it could drop has become more.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How long others have between two goes of forgetting tombstones.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// The rounds in which the horizon rises.
 #[derive(Debug)]
 pub(crate) struct Sweep {
@@ -38,10 +41,24 @@ pub(crate) struct Sweep {
 enum Step {
     Idle,
     Counting,
-    Reporting { id: u64, missing: BTreeSet<NodeId>, least: Timestamp },
-    Comparing { id: u64, missing: BTreeSet<NodeId>, cut: Timestamp, until: Instant },
+    Reporting {
+        id: u64,
+        missing: BTreeSet<NodeId>,
+        least: Timestamp,
+    },
+    Comparing {
+        id: u64,
+        missing: BTreeSet<NodeId>,
+        cut: Timestamp,
+        until: Instant,
+    },
     Raising,
     Dropping,
+    /// Between two goes, for others to have theirs.
+    Pausing {
+        next: Option<u64>,
+        until: Instant,
+    },
 }
 
 /// How far a node is with forgetting what is deleted.
@@ -65,7 +82,7 @@ impl Sweep {
     pub(crate) fn next_wake(&self) -> Option<Instant> {
         match self.step {
             Step::Idle => Some(self.next_at),
-            Step::Comparing { until, .. } => Some(until),
+            Step::Comparing { until, .. } | Step::Pausing { until, .. } => Some(until),
             _ => None,
         }
     }
@@ -114,6 +131,11 @@ impl Node {
                 }
             }
             Step::Comparing { until, .. } if now.instant >= *until => self.sweep.rest(now),
+            Step::Pausing { next, until } if now.instant >= *until => {
+                let from = *next;
+                self.sweep.step = Step::Dropping;
+                self.store(StoreRequest::DropTombstones { from }, StoreWaiter::Dropped);
+            }
             _ => {}
         }
     }
@@ -222,7 +244,7 @@ impl Node {
     pub(crate) fn tombstones_dropped(&mut self, next: Option<u64>, now: Now) {
         match next {
             Some(_) => {
-                self.store(StoreRequest::DropTombstones { from: next }, StoreWaiter::Dropped)
+                self.sweep.step = Step::Pausing { next, until: now.instant + PAUSE };
             }
             None => self.sweep.rest(now),
         }
