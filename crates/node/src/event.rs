@@ -140,7 +140,7 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreRequest {
     /// Merge a record into what is held for its key, unless it is below the floor, or nothing is held and it is below the
-    /// durable horizon. Ends in [`StoreReply::Applied`].
+    /// horizon. Ends in [`StoreReply::Applied`].
     Apply {
         /// The key.
         key: Key,
@@ -148,6 +148,8 @@ pub enum StoreRequest {
         record: Record,
         /// Nothing is taken on below it.
         floor: Timestamp,
+        /// Nothing is taken on below it for a key of which nothing is held.
+        horizon: Timestamp,
     },
     /// Look a key up. Ends in [`Response::Found`], or in [`Refusal::Damaged`] if there is or was a
     /// record that cannot be read: it may be greater than what others hold, so it is not absent.
@@ -186,8 +188,8 @@ pub enum StoreRequest {
         /// No version up to here may be issued after a restart.
         ceiling: Timestamp,
     },
-    /// Persist these in place of the notes before, behind everything that was asked before; their horizon holds from
-    /// then on. Ends in [`StoreReply::Persisted`].
+    /// Persist these in place of the notes before, behind everything that was asked before. Ends in
+    /// [`StoreReply::Persisted`].
     KeepNotes {
         /// All of them.
         notes: Notes,

@@ -114,6 +114,12 @@ impl Node {
         }
     }
 
+    /// Below this, nothing held means deleted. A node that lost data cannot say so until it is filled again: it might
+    /// have lost what it holds nothing of.
+    pub(crate) fn horizon_in_force(&self) -> Timestamp {
+        if self.is_settled() { self.keeper.durable.horizon } else { Timestamp::ZERO }
+    }
+
     fn not_up(&self) -> impl Iterator<Item = NodeId> {
         let states = self.membership.iter();
         states.filter(|(_, state)| *state != PeerState::Up).map(|(id, _)| id)

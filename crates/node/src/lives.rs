@@ -53,8 +53,8 @@ pub(crate) enum KeptFor {
     Report { origin: Origin },
     /// To raise the horizon.
     Horizon,
-    /// Whoever asks next finds them.
-    Nobody,
+    /// To count again.
+    Counting,
 }
 
 /// The notes of this node, as they are on its disk, and as they are to be.
@@ -164,7 +164,7 @@ impl Node {
 
     pub(crate) fn answer_meeting(&mut self, origin: Origin, remembered: u64, now: Now) {
         let Origin::Peer { node, .. } = origin else { return };
-        let Notes { floor, horizon, lives, .. } = &self.keeper.durable;
+        let Notes { floor, lives, .. } = &self.keeper.durable;
         let standing = Standing {
             noted: lives.get(&node).copied().unwrap_or(0),
             remembered,
@@ -172,7 +172,7 @@ impl Node {
             lives: lives.iter().map(|(&node, &life)| (node, life)).collect(),
             is_recovering: !self.is_settled(),
             floor: *floor,
-            horizon: *horizon,
+            horizon: self.horizon_in_force(),
         };
         let standing = Box::new(standing);
         self.respond(origin, Response::Met { wall_ms: now.wall_ms, standing });
@@ -297,7 +297,7 @@ impl Node {
                 self.respond(origin, Response::Refused(why));
             }
             (KeptFor::Horizon, _) => self.horizon_kept(is_kept, now),
-            (KeptFor::Nobody, _) => {}
+            (KeptFor::Counting, outcome) => self.counting_kept(outcome.is_ok(), now),
         }
     }
 }

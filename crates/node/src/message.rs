@@ -193,7 +193,7 @@ pub struct Standing {
     pub is_recovering: bool,
     /// It takes on no new version below this.
     pub floor: Timestamp,
-    /// It holds every acknowledged write below this.
+    /// It holds every acknowledged write below this; zero while it is being filled.
     pub horizon: Timestamp,
 }
 

@@ -132,12 +132,10 @@ impl Node {
         if !complete {
             return;
         }
+        // They are in force once this node counts: until then "nothing" means nothing.
         let latest = &mut self.keeper.latest;
-        if begun.floor > latest.floor || begun.horizon > latest.horizon {
-            latest.floor = latest.floor.max(begun.floor);
-            latest.horizon = latest.horizon.max(begun.horizon);
-            self.keep_notes(KeptFor::Nobody);
-        }
+        latest.floor = latest.floor.max(begun.floor);
+        latest.horizon = latest.horizon.max(begun.horizon);
         self.rebuild.done.insert(peer, begun.counts);
         self.run_rebuild(now);
     }
@@ -161,7 +159,8 @@ impl Node {
             self.rebuild.retry_at = None;
         }
         let life = self.id_and_life().1;
-        if self.is_settled() || self.rebuild.is_ending || self.lives.is_over() {
+        let is_held = self.rebuild.is_ending || self.rebuild.retry_at.is_some();
+        if self.is_settled() || is_held || self.lives.is_over() {
             return;
         }
         let is_own = |owners: &[NodeId]| owners.contains(&self.id);
@@ -172,7 +171,15 @@ impl Node {
         if is_filled {
             self.rebuild.is_ending = true;
             self.keeper.latest.counted = life;
-            self.keep_notes(KeptFor::Nobody);
+            self.keep_notes(KeptFor::Counting);
+        }
+    }
+
+    /// It is on the disk that this node counts, or cannot be written there now.
+    pub(crate) fn counting_kept(&mut self, is_kept: bool, now: Now) {
+        self.rebuild.is_ending = false;
+        if !is_kept {
+            self.rebuild.retry_at = Some(now.instant + RETRY_AFTER);
         }
     }
 

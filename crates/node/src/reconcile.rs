@@ -225,7 +225,7 @@ impl Node {
         }
         let exchange = Exchange::start(ranges, limits, resume_at);
         let theirs = self.lives.standing(peer).map(|standing| standing.horizon);
-        let horizons = (self.keeper.durable.horizon, theirs.unwrap_or_default());
+        let horizons = (self.horizon_in_force(), theirs.unwrap_or_default());
         let id = self.fresh_id();
         self.reconcile.running = Some(Running {
             id,

@@ -61,7 +61,8 @@ impl Node {
                             true => Timestamp::ZERO,
                             false => self.keeper.latest.floor,
                         };
-                        self.store(StoreRequest::Apply { key, record, floor }, waiter);
+                        let horizon = self.horizon_in_force();
+                        self.store(StoreRequest::Apply { key, record, floor, horizon }, waiter);
                     }
                     Err(why) => self.respond(origin, Response::Put(PutOutcome::Refused(why))),
                 }
@@ -192,7 +193,7 @@ impl Node {
             // More only if somebody has made up keys that share a token.
             Response::Fetched(records) => records.truncate(MAX_ITEMS),
             Response::Found(found @ None) if !matches!(origin, Origin::Outside { .. }) => {
-                let horizon = self.keeper.durable.horizon;
+                let horizon = self.horizon_in_force();
                 *found = (horizon > Timestamp::ZERO).then(|| Record::buried(horizon));
             }
             _ => {}
@@ -265,7 +266,8 @@ impl Node {
                     outcomes.push(PutOutcome::Stored); // until the store says what it was
                     let waiter = StoreWaiter::Merge { batch, place };
                     let floor = Timestamp::ZERO; // others hold it already
-                    self.store(StoreRequest::Apply { key, record, floor }, waiter);
+                    let horizon = self.horizon_in_force();
+                    self.store(StoreRequest::Apply { key, record, floor, horizon }, waiter);
                 }
                 Err(why) => outcomes.push(PutOutcome::Refused(why)),
             }

@@ -4,7 +4,7 @@ mod open;
 
 use quorate_node::{PutOutcome, Refusal, Response, StoreReply, StoreRequest};
 use quorate_record::{Key, NodeId, Version};
-use quorate_storage::{Applied, Completion, HintLog, LogError, ReadError, Store};
+use quorate_storage::{Applied, Bounds, Completion, HintLog, LogError, ReadError, Store};
 
 pub use open::{HINTS_DIR, LocalOptions, OpenError, Opened};
 
@@ -32,8 +32,9 @@ impl Local {
     #[must_use]
     pub fn submit(&self, id: u64, request: StoreRequest) -> Option<StoreReply> {
         let read = match request {
-            StoreRequest::Apply { key, record, floor } => {
-                let error = self.store.apply_above(floor, id, key, record).err()?;
+            StoreRequest::Apply { key, record, floor, horizon } => {
+                let bounds = Bounds { floor, horizon };
+                let error = self.store.apply_within(bounds, id, key, record).err()?;
                 return Some(StoreReply::Applied(PutOutcome::Refused(refusal(&error))));
             }
             StoreRequest::ReserveClock { ceiling } => {

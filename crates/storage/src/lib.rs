@@ -76,7 +76,7 @@ pub use read::{ReadError, Walked};
 pub use recovery::{Damage, Frame, OpenError, Recovery};
 pub use segments::SegmentInfo;
 pub use store::{
-    Applied, BackupError, BackupInfo, CompactError, MAX_NOTES_BYTES, Recovered, Restored, Scanned,
-    ScrubPosition, Scrubbed, SnapshotError, SnapshotInfo, Step, Store, StoreOptions, StoreStats,
-    restore,
+    Applied, BackupError, BackupInfo, Bounds, CompactError, MAX_NOTES_BYTES, Recovered, Restored,
+    Scanned, ScrubPosition, Scrubbed, SnapshotError, SnapshotInfo, Step, Store, StoreOptions,
+    StoreStats, restore,
 };

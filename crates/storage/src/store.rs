@@ -94,9 +94,23 @@ pub enum Applied {
     Stored,
     /// The store holds a greater one, of this version.
     Superseded(Version),
-    /// It was not taken: nothing is held for the key and it is below the horizon, or it is below the floor that it was
-    /// applied with. The greater of the two.
+    /// It was not taken, since it is too old; at this timestamp it would not be.
     Below(Timestamp),
+}
+
+/// What is too old to be stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// What is below this.
+    pub floor: Timestamp,
+    /// What is below this, if nothing is held for its key: it was deleted.
+    pub horizon: Timestamp,
+}
+
+impl Bounds {
+    fn refuse(self, timestamp: Timestamp, is_absent: bool) -> bool {
+        timestamp < self.floor || (is_absent && timestamp < self.horizon)
+    }
 }
 
 /// What opening a store found.
@@ -286,16 +300,16 @@ impl Store {
     /// # Errors
     /// [`LogError`]: the record was not taken, and no completion comes.
     pub fn apply(&self, id: u64, key: Key, record: Record) -> Result<(), LogError> {
-        self.apply_above(Timestamp::ZERO, id, key, record)
+        self.apply_within(Bounds::default(), id, key, record)
     }
 
-    /// [`Self::apply`], but a record that would be stored is refused if it is below `floor`: [`Applied::Below`].
+    /// [`Self::apply`], but a record that would be stored is refused if it is too old: [`Applied::Below`].
     ///
     /// # Errors
     /// [`LogError`]: the record was not taken, and no completion comes.
-    pub fn apply_above(
+    pub fn apply_within(
         &self,
-        floor: Timestamp,
+        bounds: Bounds,
         id: u64,
         key: Key,
         record: Record,
@@ -305,7 +319,7 @@ impl Store {
         let entry = shards
             .entry(token, key.as_bytes(), &record.stamp(), record.is_tombstone())
             .map_err(too_many_writers)?;
-        shards.apply(id, entry, floor, |tag| {
+        shards.apply(id, entry, bounds, |tag| {
             log.submit_with(KIND_RECORD, tag, |buf| encode_record(&key, &record, buf))
         })
     }
@@ -321,8 +335,7 @@ impl Store {
     /// Persists what the owner of the store wants to find again, in place of what it kept before, and a horizon, which
     /// never goes back. Completes like [`Self::apply`], with [`Applied::Stored`].
     ///
-    /// From then on a record below the horizon is refused if nothing is held for its key ([`Applied::Below`]), and
-    /// [`Self::drop_tombstones`] forgets the tombstones that are below it.
+    /// From then on [`Self::drop_tombstones`] forgets the tombstones that are below it, and so does every opening.
     ///
     /// # Errors
     /// As for [`Self::apply`]. [`LogError::TooLarge`] beyond [`MAX_NOTES_BYTES`].
@@ -365,7 +378,7 @@ impl Store {
         self.core.shards.account().applied_seq
     }
 
-    /// The horizon that is durable: what is absent and below it was deleted, or never acknowledged.
+    /// The horizon that is durable.
     #[must_use]
     pub fn horizon(&self) -> Timestamp {
         self.core.shards.horizon()

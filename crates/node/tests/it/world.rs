@@ -436,12 +436,11 @@ impl Disk {
                 });
                 StoreReply::Dropped { next: None }
             }
-            StoreRequest::Apply { key, record, floor } => {
+            StoreRequest::Apply { key, record, floor, horizon } => {
                 let (held, timestamp) = (self.records.get(&key), record.version.timestamp);
-                let is_too_old =
-                    timestamp < floor || (held.is_none() && timestamp < self.notes.horizon);
+                let is_too_old = timestamp < floor || (held.is_none() && timestamp < horizon);
                 if held.is_none_or(|held| *held < record) && is_too_old {
-                    return StoreReply::Applied(PutOutcome::Below(floor.max(self.notes.horizon)));
+                    return StoreReply::Applied(PutOutcome::Below(floor.max(horizon)));
                 }
                 self.frames += 1;
                 if self.records.get(&key).is_none_or(|held| record >= *held) {

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_record::{Stamp, Timestamp};
 
-use super::Applied;
 use super::cache::Cache;
 use super::usage::Usage;
+use super::{Applied, Bounds};
 use crate::completion::Completion;
 use crate::frame::frame_bytes;
 use crate::index::{
@@ -238,7 +238,7 @@ impl Shards {
     }
 
     /// Judges a record by what is durable, then by what is on its way, and submits it by `submit`, which is given a tag,
-    /// if it is the greatest and neither below `floor` nor absent and below the horizon.
+    /// if it is the greatest and within `bounds`.
     ///
     /// # Errors
     /// What `submit` says.
@@ -246,7 +246,7 @@ impl Shards {
         &self,
         id: u64,
         entry: Entry,
-        floor: Timestamp,
+        bounds: Bounds,
         submit: impl FnOnce(u64) -> Result<Ticket, LogError>,
     ) -> Result<(), LogError> {
         let number = shard_of(entry.token());
@@ -257,12 +257,9 @@ impl Shards {
                 self.complete(id, answer);
             }
             Verdict::Wait(write, answer) => part.wait(write, id, answer),
-            Verdict::Write { is_absent }
-                if entry.timestamp() < floor
-                    || (is_absent && entry.timestamp() < self.horizon()) =>
-            {
+            Verdict::Write { is_absent } if bounds.refuse(entry.timestamp(), is_absent) => {
                 drop(part);
-                self.complete(id, Applied::Below(floor.max(self.horizon())));
+                self.complete(id, Applied::Below(bounds.floor.max(bounds.horizon)));
             }
             Verdict::Write { .. } => {
                 // Under the lock, so that the outcome cannot come before anybody knows what it is of.
@@ -372,7 +369,7 @@ impl Shards {
         lock(&self.notes).durable.clone()
     }
 
-    /// The durable horizon: what is absent and below it was deleted, or never acknowledged.
+    /// The durable horizon: tombstones below it may be forgotten.
     pub(crate) fn horizon(&self) -> Timestamp {
         Timestamp::from_bits(self.horizon.load(Ordering::Acquire))
     }

@@ -792,11 +792,11 @@ fn notes_that_are_too_long_are_refused() {
 fn what_is_absent_and_below_the_horizon_is_refused_and_what_is_held_is_not() {
     let (_, store) = store();
     put(&store, 1, 5);
-    keep(&store, 10, b"");
     let below = |timestamp| Some(Applied::Below(Timestamp::from_bits(timestamp)));
     let apply = |number, timestamp, floor| {
-        let floor = Timestamp::from_bits(floor);
-        store.apply_above(floor, timestamp, key(number), record(timestamp)).unwrap();
+        let [floor, horizon] = [floor, 10].map(Timestamp::from_bits);
+        let bounds = Bounds { floor, horizon };
+        store.apply_within(bounds, timestamp, key(number), record(timestamp)).unwrap();
         turn(&store);
         completions(&store).pop().unwrap().1
     };
