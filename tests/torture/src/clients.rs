@@ -123,13 +123,18 @@ impl Crowd {
 
     fn draw(&self, random: &mut Random) -> (usize, Request) {
         let oldest = self.now_us() / 1_000 * NEW_KEYS_A_SECOND / 1_000;
-        let number = oldest + random.below(KEYS_AT_ONCE);
-        let family = Family::of(number);
+        let mut number = oldest + random.below(KEYS_AT_ONCE);
         let call = match random.below(10) {
-            0..4 => Call::Get,
+            0 => {
+                // What came to rest long ago, too.
+                number = random.below(oldest + KEYS_AT_ONCE);
+                Call::Get
+            }
+            1..4 => Call::Get,
             4..8 => Call::Put { id: self.number() },
             _ => Call::Delete { id: self.number() },
         };
+        let family = Family::of(number);
         let sloppy = family == Family::Mixed && random.chance(0.5);
         let node = self.draw_node(random);
         let (key, coordinator) = (family.key(number), self.nodes[node].0);

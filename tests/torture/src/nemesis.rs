@@ -23,6 +23,9 @@ const AFTERMATH: Duration = Duration::from_millis(2_500);
 /// How long a node may take to start.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 
+/// When something else is drawn, if what was drawn cannot happen now.
+const DRAW_AGAIN: Duration = Duration::from_millis(100);
+
 /// So many nodes may be away at a time, whatever happens to the wires.
 const AWAY_AT_MOST: usize = 2;
 
@@ -40,7 +43,7 @@ pub(crate) struct Nemesis<'a> {
     /// What is on its way back: a node, or what one says to another, and when it counts again.
     unwell: BTreeMap<(usize, usize), Instant>,
     /// A node that lost data which it had acknowledged, until it has caught up.
-    catching: Option<(usize, Catching)>,
+    loser: Option<Loser>,
     /// An earlier state of a node's folder.
     old_copy: Option<(usize, PathBuf, Instant)>,
     log: Vec<(Instant, String)>,
@@ -57,6 +60,14 @@ pub(crate) struct Story {
     pub(crate) counts: BTreeMap<&'static str, u64>,
     /// What must not happen, whatever is done to nodes.
     pub(crate) broken: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Loser {
+    node: usize,
+    /// Since when it runs again.
+    back_since: Option<Instant>,
+    catching: Catching,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +102,12 @@ enum Under {
     Clock(usize, bool),
 }
 
+impl Loser {
+    fn new(node: usize) -> Self {
+        Self { node, back_since: None, catching: Catching::default() }
+    }
+}
+
 impl<'a> Nemesis<'a> {
     pub(crate) fn new(
         cluster: &'a mut Cluster,
@@ -110,7 +127,7 @@ impl<'a> Nemesis<'a> {
             next_at: now(),
             states: vec![State::Running; nodes],
             unwell: BTreeMap::new(),
-            catching: None,
+            loser: None,
             old_copy: None,
             log: Vec::new(),
             counts: BTreeMap::new(),
@@ -127,10 +144,10 @@ impl<'a> Nemesis<'a> {
         self.faults = on;
         over.into_iter().for_each(|fault| self.end(fault.what, at));
         self.catch_up();
-        if self.next_at <= at && self.faults.len() < self.plan.at_once {
+        if self.next_at <= at && self.faults.len() < self.plan.at_once && !self.is_calm(at) {
             let misfortune = self.plan.draw(&mut self.random);
-            self.begin(misfortune, at);
-            self.next_at = at + self.random.between(self.plan.rest / 2, self.plan.rest * 3 / 2);
+            let rest = self.random.between(self.plan.rest / 2, self.plan.rest * 3 / 2);
+            self.next_at = at + if self.begin(misfortune, at) { rest } else { DRAW_AGAIN };
         }
         self.unwell.retain(|_, until| *until > at);
     }
@@ -156,8 +173,8 @@ impl<'a> Nemesis<'a> {
                 _ => {}
             }
         }
-        if let Some((node, _)) = &self.catching {
-            sky.counts[*node] = false;
+        if let Some(loser) = &self.loser {
+            sky.counts[loser.node] = false;
         }
         sky
     }
@@ -186,33 +203,37 @@ impl<'a> Nemesis<'a> {
         }
     }
 
-    fn begin(&mut self, misfortune: Misfortune, at: Instant) {
+    /// Whether it could happen.
+    fn begin(&mut self, misfortune: Misfortune, at: Instant) -> bool {
         let until = at + self.random.between(self.plan.shortest, self.plan.longest);
         let name = misfortune.name();
         let (what, text) = match misfortune {
             Misfortune::KillAll => {
                 let all: Vec<usize> = (0..self.states.len()).collect();
                 if !self.faults.is_empty() || all.iter().any(|&node| !self.is_free(node)) {
-                    return;
+                    return false;
                 }
                 self.cluster.kill_all();
                 self.states.fill(State::Down);
                 (Under::Down(all), "kills all".to_owned())
             }
             Misfortune::Kill => {
-                let Some(node) = self.draw_free() else { return };
+                let Some(node) = self.draw_free() else { return false };
                 self.kill(node);
                 (Under::Down(vec![node]), format!("kills n{}", node + 1))
             }
             Misfortune::Pause => {
-                let Some(node) = self.draw_free() else { return };
+                let Some(node) = self.draw_free() else { return false };
                 self.cluster.pause(&id(node));
                 self.states[node] = State::Paused;
                 (Under::Paused(node), format!("pauses n{}", node + 1))
             }
-            Misfortune::Part(parting) => self.part(parting),
+            Misfortune::Part(parting) => match self.part(parting) {
+                Some(parted) => parted,
+                None => return false,
+            },
             Misfortune::Slow(wire) => {
-                let Some((from, to)) = self.draw_wire() else { return };
+                let Some((from, to)) = self.draw_wire() else { return false };
                 self.links.set(from, to, wire);
                 let text = format!("{wire:?} from n{} to n{}", from + 1, to + 1);
                 match wire {
@@ -221,20 +242,20 @@ impl<'a> Nemesis<'a> {
                 }
             }
             Misfortune::Strike(blow) => {
-                let Some((from, to)) = self.draw_wire() else { return };
+                let Some((from, to)) = self.draw_wire() else { return false };
                 self.links.strike(from, to, blow);
                 self.count(name);
                 self.note(at, format!("{blow:?} from n{} to n{}", from + 1, to + 1));
-                return;
+                return true;
             }
             Misfortune::Wipe => {
-                let Some(node) = self.draw_expendable() else { return };
+                let Some(node) = self.draw_expendable() else { return false };
                 self.kill(node);
                 (Under::Lost(node, None), format!("kills n{} and wipes its disk", node + 1))
             }
             Misfortune::Restore => return self.restore(at, until),
             Misfortune::Clock(clock) => {
-                let Some(node) = self.draw_free() else { return };
+                let Some(node) = self.draw_free() else { return false };
                 let (offset_ms, too_far) = clock.draw(&mut self.random);
                 self.kill(node);
                 let option = format!("--test-clock-offset-ms={offset_ms}");
@@ -247,6 +268,7 @@ impl<'a> Nemesis<'a> {
         self.count(name);
         self.note(at, text);
         self.faults.push(Fault { until, what });
+        true
     }
 
     fn end(&mut self, what: Under, at: Instant) {
@@ -264,6 +286,9 @@ impl<'a> Nemesis<'a> {
                 }
                 let with = if old.is_some() { "an old copy of its data" } else { "an empty disk" };
                 self.note(at, format!("starts n{} with {with}", node + 1));
+                if let Some(loser) = &mut self.loser {
+                    loser.back_since = Some(at);
+                }
                 self.spawn(node, at);
             }
             Under::Paused(node) => {
@@ -289,8 +314,8 @@ impl<'a> Nemesis<'a> {
         }
     }
 
-    /// Divides the nodes.
-    fn part(&mut self, parting: Parting) -> (Under, String) {
+    /// Divides the nodes; `None` if they are so already.
+    fn part(&mut self, parting: Parting) -> Option<(Under, String)> {
         let mut nodes: Vec<usize> = (0..self.states.len()).collect();
         self.random.shuffle(&mut nodes);
         let half = nodes.len() / 2;
@@ -325,36 +350,37 @@ impl<'a> Nemesis<'a> {
         let taken = |pair: &&(usize, usize)| !self.is_parted(**pair);
         let pairs: Vec<_> = pairs.iter().filter(taken).copied().collect();
         pairs.iter().for_each(|&(from, to)| self.links.set(from, to, wire));
-        (Under::Parted(pairs), format!("{text} ({wire:?})"))
+        (!pairs.is_empty()).then(|| (Under::Parted(pairs), format!("{text} ({wire:?})")))
     }
 
-    /// Takes a copy of a node's folder as a loss of power would leave it, or puts one back that is old.
-    fn restore(&mut self, at: Instant, until: Instant) {
+    /// Takes a copy of a node's folder as a loss of power would leave it, or puts one back that is old;
+    /// whether it could.
+    fn restore(&mut self, at: Instant, until: Instant) -> bool {
         /// So much younger is what the copy lacks.
         const OLD: Duration = Duration::from_secs(10);
         match &self.old_copy {
             None => {
-                let Some(node) = self.draw_free() else { return };
+                let Some(node) = self.draw_free() else { return false };
                 let dir = self.cluster.node(&id(node)).data_dir().to_owned();
-                let old = self.cluster.folder().join("old-copy");
+                let old = self.cluster.folder().join(format!("old-copy-of-n{}", node + 1));
                 self.cluster.pause(&id(node));
                 copy(&dir, &old);
                 self.cluster.resume(&id(node));
                 self.note(at, format!("copies what n{} has", node + 1));
                 self.unwell.insert((node, node), now() + AFTERMATH);
                 self.old_copy = Some((node, old, at + OLD));
+                true
             }
-            Some((node, _, due))
-                if *due <= at && self.is_free(*node) && self.catching.is_none() =>
-            {
-                let Some((node, old, _)) = self.old_copy.take() else { return };
+            Some((node, _, due)) if *due <= at && self.is_free(*node) && self.loser.is_none() => {
+                let Some((node, old, _)) = self.old_copy.take() else { return false };
                 self.kill(node);
                 self.count(Misfortune::Restore.name());
                 self.note(at, format!("kills n{}, which loses what is new", node + 1));
                 self.faults.push(Fault { until, what: Under::Lost(node, Some(old)) });
-                self.catching = Some((node, Catching::default()));
+                self.loser = Some(Loser::new(node));
+                true
             }
-            Some(_) => {}
+            Some(_) => false,
         }
     }
 
@@ -387,22 +413,26 @@ impl<'a> Nemesis<'a> {
 
     /// Looks, while all nodes can be asked, whether one that lost data has all of it again.
     fn catch_up(&mut self) {
-        let all_answer = self.states.iter().all(|state| *state == State::Running);
-        let is_back = |node: usize| {
-            let lost = |fault: &Fault| matches!(fault.what, Under::Lost(it, _) if it == node);
-            !self.faults.iter().any(lost)
-        };
-        if let Some((node, catching)) = &mut self.catching
-            && all_answer
-            && is_back(*node)
+        if self.states.iter().any(|state| *state != State::Running) {
+            return;
+        }
+        if let Some(Loser { node, back_since: Some(_), catching }) = &mut self.loser
             && catching.is_due()
             && let Ok(dumps) = Dumps::take(self.cluster)
             && catching.look(&dumps, self.cluster, self.places)
         {
             let what = format!("n{} has caught up", *node + 1);
-            self.catching = None;
+            self.loser = None;
             self.note(now(), what);
         }
+    }
+
+    /// Whether nothing new happens, so that a node that lost data can catch up and the next one lose its.
+    fn is_calm(&self, at: Instant) -> bool {
+        /// At first it has to get along with further faults.
+        const AFTER: Duration = Duration::from_secs(5);
+        let back_since = self.loser.as_ref().and_then(|loser| loser.back_since);
+        back_since.is_some_and(|back_since| at >= back_since + AFTER)
     }
 
     fn kill(&mut self, node: usize) {
@@ -433,8 +463,8 @@ impl<'a> Nemesis<'a> {
 
     /// A node that may lose its data: no other has lost some that it has not got again.
     fn draw_expendable(&mut self) -> Option<usize> {
-        let node = self.draw_free().filter(|_| self.catching.is_none())?;
-        self.catching = Some((node, Catching::default()));
+        let node = self.draw_free().filter(|_| self.loser.is_none())?;
+        self.loser = Some(Loser::new(node));
         // What it had is worth nothing as an old copy any more: it never had it in this life.
         if let Some((_, old, _)) = self.old_copy.take_if(|(of, ..)| *of == node) {
             remove(&old);

@@ -18,9 +18,10 @@ pub enum Kind {
     Partition,
     /// Single wires are slow, stall, lose, are reset, end one way, flip bits.
     Wires,
-    /// Nodes lose their disks, the next one only when the last one has caught up.
+    /// Nodes lose their disks, the next one only when the last one has caught up, while others stand
+    /// still or are cut off.
     Wipe,
-    /// Nodes are started with an older copy of their data.
+    /// Nodes are started with an older copy of their data, while others stand still or are cut off.
     Restore,
     /// Clocks are up to five seconds off, or an hour slow.
     Clock,
@@ -117,8 +118,8 @@ impl Kind {
                 (2, M::Strike(Blow::HalfClose)),
                 (2, M::Strike(Blow::Flip)),
             ],
-            Self::Wipe => vec![(1, M::Wipe)],
-            Self::Restore => vec![(1, M::Restore)],
+            Self::Wipe => besides(M::Wipe),
+            Self::Restore => besides(M::Restore),
             Self::Clock => vec![(3, M::Clock(Clock::Somewhat)), (1, M::Clock(Clock::HourSlow))],
             Self::FastClock => vec![(1, M::Clock(Clock::HourFast))],
             Self::Short => evenly([Self::Kill, Self::Pause, Self::Partition]),
@@ -133,6 +134,7 @@ impl Kind {
             Self::Partition => (1, secs(4)),
             Self::Wires => (3, secs(1)),
             Self::Short => (2, secs(2)),
+            Self::Wipe | Self::Restore => (3, secs(2)),
             Self::All => (3, secs(3)),
             _ => (2, secs(4)),
         };
@@ -143,6 +145,14 @@ impl Kind {
         };
         Plan { misfortunes: self.misfortunes(), at_once, rest, shortest, longest }
     }
+}
+
+/// A loss of data, and what makes others miss writes: one that has just been acknowledged by the node
+/// that loses it is then not on all replicas.
+fn besides(loss: Misfortune) -> Vec<(u64, Misfortune)> {
+    let others =
+        [Misfortune::Pause, Misfortune::Part(Parting::Isolate), Misfortune::Part(Parting::OneWay)];
+    others.map(|other| (1, other)).into_iter().chain([(3, loss)]).collect()
 }
 
 /// What these kinds have, each kind as often as the others, however many things it has.
