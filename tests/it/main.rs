@@ -14,6 +14,7 @@ mod full_disk;
 mod hints;
 mod keys_and_values;
 mod limits;
+mod lost_disk;
 mod overload;
 mod ownership;
 mod refusals;

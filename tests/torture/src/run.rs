@@ -25,7 +25,7 @@ use crate::{
 };
 
 const NODES: usize = 5;
-const CLIENTS: usize = 10;
+const CLIENTS: usize = 20;
 
 /// How often the nemesis looks whether something is due.
 const TICK: Duration = Duration::from_millis(50);
