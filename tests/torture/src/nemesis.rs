@@ -304,6 +304,8 @@ impl<'a> Nemesis<'a> {
                     self.unwell.insert((from, to), at + AFTERMATH);
                 }
             }
+            // A partition may have come over it.
+            Under::Slow(from, to) if self.is_parted((from, to)) => {}
             Under::Slow(from, to) => self.links.set(from, to, Wire::Pass),
             Under::Clock(node, _) => {
                 self.note(at, format!("restarts n{} with a clock that is right", node + 1));

@@ -80,6 +80,16 @@ impl Report {
         self.is_right() && self.is_available() && self.is_equal_in_time()
     }
 
+    /// How often which promise was broken.
+    fn breaches(&self) -> BTreeMap<&str, u64> {
+        let mut breaches = BTreeMap::new();
+        for what in &self.broken {
+            let name = what.strip_prefix('[').and_then(|rest| rest.split(']').next());
+            *breaches.entry(name.unwrap_or("else")).or_default() += 1;
+        }
+        breaches
+    }
+
     fn is_available(&self) -> bool {
         self.available.percent() >= LEAST_AVAILABLE
     }
@@ -142,7 +152,7 @@ impl fmt::Display for Report {
         writeln!(f, "  hints gone  {}", after(self.hintless_after))?;
         match self.broken.len() {
             0 => write!(f, "  promises    kept")?,
-            count => write!(f, "  promises    BROKEN {count} times")?,
+            count => write!(f, "  promises    BROKEN {count} times: {}", list(&self.breaches()))?,
         }
         for what in self.broken.iter().take(SHOWN) {
             write!(f, "\n    {what}")?;

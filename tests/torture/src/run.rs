@@ -30,6 +30,9 @@ const CLIENTS: usize = 20;
 /// How often the nemesis looks whether something is due.
 const TICK: Duration = Duration::from_millis(50);
 
+/// How often it is seen whether replicas are equal.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// How long replicas are waited for in the end. Longer than they may take, to tell late from never.
 const EQUAL_WITHIN: Duration = Duration::from_secs(120);
 
@@ -75,7 +78,7 @@ pub fn run(options: &Options) -> Report {
     let mut weather = Weather::new(NODES);
     let random = Random::stream(options.seed, "nemesis");
     let mut nemesis = Nemesis::new(&mut cluster, &links, &places, options.kind.plan(), random);
-    let (mut asked, end_us) = thread::scope(|scope| {
+    let (mut asked, end_us, healed) = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
                 let random = Random::stream(options.seed, &format!("client {client}"));
@@ -94,21 +97,20 @@ pub fn run(options: &Options) -> Report {
             thread::sleep(TICK);
         }
         nemesis.heal();
-        let end_us = crowd.now_us();
+        let (end_us, healed) = (crowd.now_us(), now());
         drop(stop);
         let asked: Vec<Vec<Asked>> =
             clients.into_iter().map(|client| client.join().expect("clients do not fail")).collect();
-        (asked.concat(), end_us)
+        (asked.concat(), end_us, healed)
     });
     let story = nemesis.into_story(crowd.start);
 
-    let healed = now();
     let wait = |what: &dyn Fn() -> bool| {
         while now() - healed < EQUAL_WITHIN {
             if what() {
                 return Some(now() - healed);
             }
-            thread::sleep(Duration::from_millis(200));
+            thread::sleep(LOOK_EVERY);
         }
         None
     };
