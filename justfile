@@ -73,6 +73,10 @@ fuzz *args:
 torture-power *args:
     scripts/torture-power "$@"
 
+# Kill, pause, part, wipe and mislead five real nodes for minutes, and judge what their clients were told
+torture *args:
+    scripts/torture "$@"
+
 # Ten times the load that three nodes of 256 MiB bear, then one that stands still (memory limits: Linux, root)
 overload *args:
     scripts/overload "$@"

@@ -15,6 +15,7 @@ mod hints;
 mod keys_and_values;
 mod limits;
 mod lives;
+mod lost_disk;
 mod overload;
 mod ownership;
 mod refusals;

@@ -1,6 +1,8 @@
 use std::{
     fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
+    process::ExitStatus,
     thread,
 };
 
@@ -114,6 +116,35 @@ impl Cluster {
     /// Gives a node that is down another secret, or two of them with a space between.
     pub fn give_secret(&mut self, id: &str, secret: &str) {
         self.node_mut(id).give_secret(secret);
+    }
+
+    /// Gives a node that is down options of its own, in the place of those that it was given so before.
+    pub fn give_options(&mut self, id: &str, options: &[String]) {
+        self.node_mut(id).give_options(options);
+    }
+
+    /// Has a node that is down reach each of its peers at another address than the peer's own, as
+    /// through a proxy.
+    ///
+    /// # Panics
+    /// If the cluster's nodes.json cannot be read, or another one cannot be written.
+    pub fn route(&mut self, id: &str, to: impl Fn(&str) -> SocketAddr) {
+        let text = fs::read(self.folder().join("nodes.json")).expect("nodes.json can be read");
+        let mut config: Value = serde_json::from_slice(&text).expect("it was written here");
+        for place in config["nodes"].as_array_mut().expect("it lists nodes") {
+            let peer = place["id"].as_str().expect("nodes have ids").to_owned();
+            if peer != id {
+                place["addr"] = to(&peer).to_string().into();
+            }
+        }
+        let path = self.folder().join(format!("nodes-of-{id}.json"));
+        fs::write(&path, format!("{config:#}\n")).expect("a nodes.json can be written");
+        self.node_mut(id).configure(path);
+    }
+
+    /// How a node's process ended, if it has by itself since it was started.
+    pub fn ended(&mut self, id: &str) -> Option<ExitStatus> {
+        self.node_mut(id).ended()
     }
 
     /// Makes a node stand still, as a machine that is overloaded beyond use.

@@ -91,8 +91,16 @@ pub fn request_with(
 /// # Errors
 /// As [`request`].
 pub fn exchange(addr: SocketAddr, message: &[u8]) -> io::Result<Reply> {
-    let mut stream = TcpStream::connect_timeout(&addr, CONNECT_TIMEOUT)?;
+    let stream = TcpStream::connect_timeout(&addr, CONNECT_TIMEOUT)?;
     stream.set_read_timeout(Some(READ_TIMEOUT))?;
+    talk(stream, message)
+}
+
+/// Sends these bytes on a connection and reads the answer. How patient it is, the connection says.
+///
+/// # Errors
+/// If the connection breaks, or the answer does not come in time, is cut short or no HTTP.
+pub fn talk(mut stream: TcpStream, message: &[u8]) -> io::Result<Reply> {
     stream.set_nodelay(true)?;
     // A server may answer and stop reading before everything is sent; the answer counts.
     let sent = stream.write_all(message);

@@ -20,7 +20,7 @@ mod program;
 mod wait;
 
 pub use cluster::{Builder, Cluster};
-pub use http::{Reply, exchange, request, request_with};
+pub use http::{Reply, exchange, request, request_with, talk};
 pub use node::Node;
 pub use ports::free_ports;
 pub use program::{Finished, program, root, run, run_in};

@@ -21,6 +21,7 @@ pub struct Node {
     data_dir: PathBuf,
     log: PathBuf,
     options: Vec<String>,
+    own_options: Vec<String>,
     secret: Option<String>,
     child: Option<Child>,
 }
@@ -34,6 +35,7 @@ impl Node {
             data_dir: folder.join(id),
             log: folder.join(format!("{id}.log")),
             options: options.to_vec(),
+            own_options: Vec::new(),
             secret: None,
             child: None,
         }
@@ -76,6 +78,16 @@ impl Node {
     /// Gives the node the cluster's secret, or two of them, by its environment.
     pub(crate) fn give_secret(&mut self, secret: &str) {
         self.secret = Some(secret.to_owned());
+    }
+
+    /// Gives the node options besides those that all nodes have.
+    pub(crate) fn give_options(&mut self, options: &[String]) {
+        self.own_options = options.to_vec();
+    }
+
+    /// Has the node read another file than the cluster's nodes.json.
+    pub(crate) fn configure(&mut self, config: PathBuf) {
+        self.config = config;
     }
 
     /// Sends a request; the path goes out as it is.
@@ -181,6 +193,7 @@ impl Node {
             .arg("--data-dir")
             .arg(&self.data_dir)
             .args(&self.options)
+            .args(&self.own_options)
             .envs(self.secret.iter().map(|secret| ("QUORATE_CLUSTER_SECRET", secret)))
             .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("a file has another handle"))

@@ -33,7 +33,10 @@ pub fn program() -> &'static Path {
 
 fn built() -> PathBuf {
     let test = env::current_exe().expect("a test program has a file");
-    let profile = test.ancestors().nth(2).expect("cargo keeps tests in <target>/<profile>/deps");
+    let folder = test.parent().expect("a file lies in a folder");
+    // Cargo keeps programs in <target>/<profile>, and tests in its folder deps.
+    let profile = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    let profile = profile.expect("cargo keeps tests in <target>/<profile>/deps");
     let program = profile.join("quorate");
     if !is_fresh(&program) {
         build(profile);

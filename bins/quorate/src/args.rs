@@ -95,6 +95,10 @@ pub(crate) struct ServeArgs {
     /// Stop when stdin is closed, so that a node does not outlive the program that started it.
     #[arg(long, hide = true)]
     pub(crate) exit_with_stdin: bool,
+    /// How many milliseconds the wall clock is to be wrong, ahead if above zero.
+    #[cfg(feature = "test-clock")]
+    #[arg(long, hide = true, default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) test_clock_offset_ms: i64,
 }
 
 /// What overrides `nodes.json`. Spans of time are written 1500ms, 3s, 5m or 2h; a bare number is

@@ -24,6 +24,8 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(15);
 /// Runs one node until it is told to stop.
 pub(crate) fn run(args: ServeArgs) -> Result<ExitCode> {
     files::raise_limit();
+    #[cfg(feature = "test-clock")]
+    quorate_server::set_clock_offset_ms(args.test_clock_offset_ms);
     let config = Config::load_with(&args.config, &args.overrides.into())?;
     for warning in &config.warnings {
         tracing::warn!("{}: {warning}", args.config.display());

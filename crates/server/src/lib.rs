@@ -21,5 +21,7 @@ mod metrics;
 mod pages;
 mod run;
 
+#[cfg(feature = "test-clock")]
+pub use clock::set_clock_offset_ms;
 pub use quorate_transport::{Tls, TlsFiles};
 pub use run::{Ended, ServeError, ServeOptions, run};

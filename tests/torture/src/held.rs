@@ -1,0 +1,184 @@
+//! What each node itself holds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use quorate_record::{Key, NodeId, Version};
+use quorate_ring::{Ring, RingNode};
+use quorate_simulator::check::{self, Violation};
+use quorate_tests::{Cluster, Node, now};
+use serde_json::{Value, json};
+
+use crate::value;
+
+/// How many nodes own a key.
+pub(crate) const OWNERS: usize = 3;
+
+/// The nodes.json of a run says so.
+pub(crate) const VNODES: u32 = 64;
+
+/// Which nodes own which keys.
+#[derive(Debug)]
+pub(crate) struct Places {
+    ring: Ring<NodeId>,
+}
+
+impl Places {
+    pub(crate) fn new(nodes: impl IntoIterator<Item = NodeId>) -> Self {
+        let nodes = nodes.into_iter().map(RingNode::new).collect();
+        Self { ring: Ring::new(nodes, VNODES, OWNERS).expect("different nodes, and enough") }
+    }
+
+    pub(crate) fn owners(&self, key: &Key) -> Vec<NodeId> {
+        self.ring.owners_of_key(key.as_bytes()).copied().collect()
+    }
+}
+
+/// What a node holds of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) version: Version,
+    pub(crate) deleted: bool,
+}
+
+/// What all nodes hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Dumps(pub(crate) BTreeMap<NodeId, BTreeMap<Key, Held>>);
+
+impl Dumps {
+    /// Asks every node for all it holds.
+    ///
+    /// # Errors
+    /// Which node did not say, and why.
+    pub(crate) fn take(cluster: &Cluster) -> Result<Self, String> {
+        let dump = |node: &Node| {
+            let id = NodeId::new(node.id()).expect("nodes have ids");
+            keys_of(node).map(|held| (id, held)).map_err(|why| format!("{id}: {why}"))
+        };
+        cluster.nodes().iter().map(dump).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Which owners do not hold what others do, and who holds what it does not own.
+    pub(crate) fn differing(&self, places: &Places) -> Vec<Violation> {
+        check::converged(&self.0, |key| places.owners(key))
+    }
+
+    /// The greatest version of each key.
+    fn greatest(&self) -> BTreeMap<Key, Version> {
+        let mut greatest: BTreeMap<Key, Version> = BTreeMap::new();
+        for (key, held) in self.0.values().flatten() {
+            let known = greatest.entry(key.clone()).or_insert(held.version);
+            *known = held.version.max(*known);
+        }
+        greatest
+    }
+}
+
+fn keys_of(node: &Node) -> Result<BTreeMap<Key, Held>, String> {
+    let mut held = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let body = match &after {
+            None => json!({}),
+            Some(key) => json!({ "after": key }),
+        };
+        let page = ask(node, "/internal/keys", &body)?;
+        for (key, stamp) in page["keys"].as_object().ok_or("there are no `keys`")? {
+            let key = Key::new(key.clone()).map_err(|error| error.to_string())?;
+            held.insert(key, stamp_of(stamp)?);
+        }
+        match page["next"].as_str() {
+            None => return Ok(held),
+            Some(next) => after = Some(next.to_owned()),
+        }
+    }
+}
+
+/// What a node holds of one key, and the number of the write of its value.
+///
+/// # Errors
+/// Why it did not say.
+pub(crate) fn record_of(node: &Node, key: &Key) -> Result<Option<(Held, Option<u64>)>, String> {
+    let name = String::from_utf8_lossy(key.as_bytes());
+    let answer = ask(node, "/internal/get", &json!({ "key": name }))?;
+    if answer["found"] == json!(false) {
+        return Ok(None);
+    }
+    let record = &answer["record"];
+    let held = stamp_of(record)?;
+    let value = record["value"].as_str().unwrap_or_default();
+    let value = BASE64_STANDARD.decode(value).map_err(|error| error.to_string())?;
+    Ok(Some((held, (!held.deleted).then(|| value::id(&value)))))
+}
+
+/// How many hints a node holds.
+///
+/// # Errors
+/// Why it did not say.
+pub(crate) fn hints_of(node: &Node) -> Result<u64, String> {
+    let reply = node.try_request("GET", "/debug/hints", b"").map_err(|error| error.to_string())?;
+    let page: Value = serde_json::from_slice(&reply.body).map_err(|error| error.to_string())?;
+    page["count"].as_u64().ok_or_else(|| "there is no `count`".to_owned())
+}
+
+fn ask(node: &Node, path: &str, body: &Value) -> Result<Value, String> {
+    let reply = node.try_request("POST", path, body.to_string().as_bytes());
+    let reply = reply.map_err(|error| error.to_string())?;
+    match reply.status {
+        200 => serde_json::from_slice(&reply.body).map_err(|error| error.to_string()),
+        status => Err(format!("{path} gave {status}: {}", reply.text())),
+    }
+}
+
+fn stamp_of(shown: &Value) -> Result<Held, String> {
+    let version = shown["version"].as_str().ok_or("there is no `version`")?;
+    let version = version.parse().map_err(|_| format!("{version} is no version"))?;
+    Ok(Held { version, deleted: shown["deleted"] == json!(true) })
+}
+
+/// How far a node that lost data is on its way to have all of it again.
+///
+/// It is there when every owner of every key holds at least what anybody held at some moment after
+/// the loss at which no hint from before was left. Then no acknowledgement from before rests on
+/// that node, and another one may lose its data.
+#[derive(Debug, Default)]
+pub(crate) struct Catching {
+    /// The nodes that were seen without hints.
+    without_hints: BTreeSet<NodeId>,
+    awaited: Option<BTreeMap<Key, Version>>,
+    looked_at: Option<Instant>,
+}
+
+impl Catching {
+    /// Whether it is time to look again.
+    pub(crate) fn is_due(&self) -> bool {
+        const LOOK_EVERY: Duration = Duration::from_secs(1);
+        self.looked_at.is_none_or(|at| now() - at >= LOOK_EVERY)
+    }
+
+    /// Takes in what everybody holds now; whether the node has caught up.
+    pub(crate) fn look(&mut self, dumps: &Dumps, cluster: &Cluster, places: &Places) -> bool {
+        self.looked_at = Some(now());
+        let Some(awaited) = &self.awaited else {
+            for node in cluster.nodes() {
+                if hints_of(node) == Ok(0) {
+                    self.without_hints.insert(NodeId::new(node.id()).expect("nodes have ids"));
+                }
+            }
+            if self.without_hints.len() == cluster.nodes().len() {
+                // What was delivered meanwhile is in the next dump.
+                self.awaited = Dumps::take(cluster).ok().map(|dumps| dumps.greatest());
+            }
+            return false;
+        };
+        awaited.iter().all(|(key, version)| {
+            let holds = |owner: &NodeId| {
+                dumps.0[owner].get(key).is_some_and(|held| held.version >= *version)
+            };
+            places.owners(key).iter().all(holds)
+        })
+    }
+}

@@ -1,0 +1,27 @@
+//! A cluster of five real processes under faults, and judgement of what its clients were told.
+//!
+//! [`run()`] starts the nodes, each of which reaches its peers through proxies ([`Links`]), lets
+//! clients use all of them at once, and brings faults over them: kills, pauses, partitions, bad
+//! wires, lost disks, old copies of data, wrong clocks. Then the faults end, the replicas must become
+//! equal, every key is read once more, and the checkers of the simulator
+//! ([`quorate_simulator::check`]) judge the recorded history.
+//!
+//! `scripts/torture` runs it for minutes, `cargo test` for seconds.
+
+mod clients;
+mod folder;
+mod held;
+mod judge;
+mod links;
+mod nemesis;
+mod plan;
+mod report;
+mod run;
+mod value;
+mod weather;
+
+pub use links::{Blow, Links, Wire};
+pub use plan::Kind;
+pub use report::{Availability, Report};
+pub use run::{Options, run};
+pub use weather::{Sky, Weather};
