@@ -54,6 +54,8 @@ pub(crate) struct Account {
     pub(crate) bytes_since_snapshot: u64,
     /// Bytes of frames logged since the store was opened.
     pub(crate) logged_bytes: u64,
+    /// Records that were damaged and have been replaced since the store was opened.
+    pub(crate) healed: u64,
 }
 
 /// What becomes of the frames that compaction writes again.
@@ -526,7 +528,10 @@ impl Part {
     fn merge(&mut self, entry: Entry, writers: &Writers, account: &mut Account) {
         match self.take_in(entry, writers) {
             Merged::Lost(_) => return,
-            Merged::Replaced(old) => account.usage.remove(&old),
+            Merged::Replaced(old) => {
+                account.healed += u64::from(old.is_damaged());
+                account.usage.remove(&old);
+            }
             Merged::Added => {}
         }
         if !planted!(CachedThoughOverwritten) {
