@@ -28,6 +28,7 @@ pub(crate) enum Waiter {
     Repair { id: u64 },
     Handoff { batch: u64 },
     Exchange { id: u64, part: Part },
+    Heal { token: u64 },
     Ping,
 }
 
@@ -163,6 +164,7 @@ impl Node {
             Waiter::Repair { id } => self.repair_answered(id, to, outcome, now),
             Waiter::Handoff { batch } => self.handoff_answered(batch, outcome, now),
             Waiter::Exchange { id, part } => self.exchange_answered(id, part, outcome, now),
+            Waiter::Heal { token } => self.heal_answered(token, outcome, now),
             Waiter::Ping => {
                 if let Ok(Response::Pong { wall_ms }) = outcome {
                     self.membership.ponged(to, sent, now.instant);

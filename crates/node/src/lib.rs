@@ -77,6 +77,7 @@ mod client;
 mod counters;
 mod event;
 mod handoff;
+mod heal;
 mod hedge;
 mod ids;
 mod message;

@@ -14,6 +14,7 @@ use crate::{
     admission::Admission,
     call::{Call, Waiter},
     handoff::{self, HintWaiter},
+    heal::Heal,
     hedge::HedgePolicy,
     ids::IdMap,
     parked::Parked,
@@ -47,6 +48,7 @@ pub struct Node {
     pub(crate) hedge: HedgePolicy,
     pub(crate) admission: Admission,
     pub(crate) reconcile: Reconcile,
+    pub(crate) heal: Heal,
     pub(crate) writes: IdMap<Box<Write>>,
     pub(crate) reads: IdMap<Box<Read>>,
     pub(crate) parked: VecDeque<Parked>,
@@ -112,6 +114,7 @@ impl Node {
             hedge: HedgePolicy::new(),
             admission: Admission::new(options.max_in_flight, options.target_latency),
             reconcile: Reconcile::new(id, &ring, &options, now.instant),
+            heal: Heal::default(),
             writes: IdMap::default(),
             reads: IdMap::default(),
             parked: VecDeque::new(),
@@ -142,6 +145,7 @@ impl Node {
             }
             Event::Lost { peer } => self.lost(peer, now),
             Event::Store { id, reply } => self.store_replied(id, reply, now),
+            Event::Damaged { tokens } => self.note_damaged(tokens, now),
             Event::Woken => self.woken(now),
         }
         self.settle(now);
@@ -178,6 +182,7 @@ impl Node {
             self.run_membership(now);
             self.run_hints(now);
             self.run_exchange(now);
+            self.run_heal(now);
             if self.inbox.is_empty() {
                 return;
             }

@@ -337,6 +337,9 @@ impl Node {
                 complete: summary.outcome == Ending::Complete,
             };
             self.reconcile.compared.insert(running.peer, comparison);
+            if comparison.complete {
+                self.heal.compared(running.peer);
+            }
         }
         let Running { bytes_sent, bytes_received, error, .. } = running;
         let report = Report { summary, bytes_sent, bytes_received, error };

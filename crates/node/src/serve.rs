@@ -17,7 +17,8 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 pub(crate) enum StoreWaiter {
     Respond(Origin),
-    Version(Origin),
+    Look { origin: Origin, token: u64 },
+    Version { origin: Origin, token: u64 },
     Merge { batch: u64, place: usize },
     Clock { ceiling: Timestamp },
     Hint { id: u64 },
@@ -56,10 +57,12 @@ impl Node {
                 self.respond(origin, Response::Found(found));
             }
             Request::Get { key, from_hints: false, known } => {
-                self.look_up(key, known, origin, StoreWaiter::Respond(origin));
+                let token = quorate_ring::token(key.as_bytes());
+                self.look_up(key, known, origin, StoreWaiter::Look { origin, token });
             }
             Request::Version { key } => {
-                self.look_up(key, None, origin, StoreWaiter::Version(origin));
+                let token = quorate_ring::token(key.as_bytes());
+                self.look_up(key, None, origin, StoreWaiter::Version { origin, token });
             }
             Request::Merge { records } => self.merge(origin, records, now),
             Request::Digests { ref spans } if spans.len() > MAX_SPANS => {
@@ -119,13 +122,21 @@ impl Node {
                 }
                 self.respond(origin, response);
             }
-            (StoreWaiter::Version(origin), StoreReply::Read(Response::Found(found))) => {
+            (
+                StoreWaiter::Look { origin, token } | StoreWaiter::Version { origin, token },
+                StoreReply::Read(response @ Response::Refused(Refusal::Damaged)),
+            ) => {
+                self.note_damaged([token], now);
+                self.respond(origin, response);
+            }
+            (StoreWaiter::Version { origin, .. }, StoreReply::Read(Response::Found(found))) => {
                 let version = found.map(|record| record.version);
                 self.respond(origin, Response::Version(version));
             }
-            (StoreWaiter::Version(origin), StoreReply::Read(response)) => {
-                self.respond(origin, response);
-            }
+            (
+                StoreWaiter::Look { origin, .. } | StoreWaiter::Version { origin, .. },
+                StoreReply::Read(response),
+            ) => self.respond(origin, response),
             (StoreWaiter::Merge { batch, place }, StoreReply::Applied(outcome)) => {
                 self.merged(batch, place, outcome);
             }

@@ -1,4 +1,5 @@
 //! Whole clusters of nodes in one thread.
 
 mod cluster;
+mod heal;
 mod world;

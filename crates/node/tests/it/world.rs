@@ -132,6 +132,17 @@ impl World {
         self.machine(node).disk.damaged.insert(key);
     }
 
+    /// Tells a node of all records that it cannot read.
+    pub(crate) fn report_damage(&mut self, node: NodeId) {
+        let damaged = &self.nodes[&node].disk.damaged;
+        let tokens = damaged.iter().map(|key| quorate_ring::token(key.as_bytes())).collect();
+        self.report(node, Event::Damaged { tokens });
+    }
+
+    pub(crate) fn expect_refill(&mut self, node: NodeId, segments: u64) {
+        self.machine(node).node.as_mut().expect("it is running").expect_refill(segments);
+    }
+
     pub(crate) fn is_damaged(&self, node: NodeId, key: &Key) -> bool {
         self.nodes[&node].disk.damaged.contains(key)
     }
