@@ -11,6 +11,7 @@ mod deletes;
 mod doctor;
 mod durability;
 mod full_disk;
+mod healing;
 mod hints;
 mod keys_and_values;
 mod limits;

@@ -20,6 +20,7 @@ pub mod local;
 mod metrics;
 mod pages;
 mod run;
+mod scrub;
 
 pub use quorate_transport::{Tls, TlsFiles};
 pub use run::{ServeError, ServeOptions, run};
