@@ -26,6 +26,7 @@ pub(crate) enum Waiter {
     Write { id: u64, round: Round },
     Read { id: u64 },
     Repair { id: u64 },
+    Owner { id: u64 },
     Handoff { batch: u64 },
     Exchange { id: u64, part: Part },
     Heal { token: u64 },
@@ -162,6 +163,7 @@ impl Node {
                 self.read_answered(id, to, outcome, now);
             }
             Waiter::Repair { id } => self.repair_answered(id, to, outcome, now),
+            Waiter::Owner { id } => self.owner_told(id, to, &outcome),
             Waiter::Handoff { batch } => self.handoff_answered(batch, outcome, now),
             Waiter::Exchange { id, part } => self.exchange_answered(id, part, outcome, now),
             Waiter::Heal { token } => self.heal_answered(token, outcome, now),

@@ -26,6 +26,7 @@
 //!     operation: Operation::Put("meow".into()),
 //!     quorum: Quorum::new(1, 1, 1, true)?,
 //!     atomic: false,
+//!     wait_for_owners: false,
 //!     timeout: Duration::from_millis(800),
 //! };
 //! node.handle(Event::Client { request: 7, body }, now);
@@ -83,6 +84,7 @@ mod ids;
 mod message;
 mod node;
 mod options;
+mod owners;
 mod parked;
 mod peers;
 mod read;

@@ -17,6 +17,7 @@ use crate::{
     heal::Heal,
     hedge::HedgePolicy,
     ids::IdMap,
+    owners::OwnersWait,
     parked::Parked,
     peers::PeerFacts,
     read::Read,
@@ -51,6 +52,7 @@ pub struct Node {
     pub(crate) heal: Heal,
     pub(crate) writes: IdMap<Box<Write>>,
     pub(crate) reads: IdMap<Box<Read>>,
+    pub(crate) owners_waits: IdMap<OwnersWait>,
     pub(crate) parked: VecDeque<Parked>,
     pub(crate) reserving: bool,
     pub(crate) calls: IdMap<Call>,
@@ -68,6 +70,7 @@ pub struct Node {
 pub(crate) enum Timer {
     Write(u64),
     Read(u64),
+    Owners(u64),
     Parked(u64),
     Call(u64),
 }
@@ -117,6 +120,7 @@ impl Node {
             heal: Heal::default(),
             writes: IdMap::default(),
             reads: IdMap::default(),
+            owners_waits: IdMap::default(),
             parked: VecDeque::new(),
             reserving: false,
             calls: IdMap::default(),
@@ -219,6 +223,7 @@ impl Node {
             match timer {
                 Timer::Write(id) => self.write_timer_fired(id, now),
                 Timer::Read(id) => self.read_timer_fired(id, now),
+                Timer::Owners(id) => self.owners_timer_fired(id, now),
                 Timer::Parked(id) => self.parked_too_long(id),
                 Timer::Call(id) => self.call_failed(id, None, now),
             }

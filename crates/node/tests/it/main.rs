@@ -2,4 +2,5 @@
 
 mod cluster;
 mod heal;
+mod owners;
 mod world;

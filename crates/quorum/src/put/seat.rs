@@ -87,6 +87,11 @@ impl<I: Clone + Ord> Seat<I> {
             || matches!(self.keeping, Keeping::Kept | Keeping::Refused)
     }
 
+    /// Whether the replica itself has the write, or something newer.
+    pub(super) fn is_held(&self) -> bool {
+        self.own.is_some()
+    }
+
     pub(super) fn needs_keeping(&self) -> bool {
         !self.is_covered() && self.keeping == Keeping::No
     }
