@@ -192,6 +192,13 @@ pub(crate) struct PutArgs {
     /// The value; - or nothing to read it from stdin.
     #[arg(allow_hyphen_values = true)]
     pub(crate) value: Option<OsString>,
+    /// Wait until all owners of the key hold the value or a newer one; exits with 1 and names those
+    /// that do not when the time is over, although the value is stored.
+    #[arg(long, env = "QUORATE_WAIT_OWNERS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) wait_owners: bool,
+    /// How long it may take, like 10s; 2 s if not given.
+    #[arg(long, env = "QUORATE_TIMEOUT", value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
 }
