@@ -7,6 +7,7 @@ mod backup;
 mod bench;
 mod cluster_command;
 mod commands;
+mod convergence;
 mod deletes;
 mod doctor;
 mod durability;

@@ -35,6 +35,10 @@ pub(crate) enum Command {
     Delete(KeyArgs),
     /// Show the state of all nodes.
     Status(StatusArgs),
+    /// Say whether all replicas hold the same, or wait until they do.
+    ///
+    /// Exits with 0 if they do, and with 1 if not, naming what differs, or is not known.
+    Converge(ConvergeArgs),
     /// Have a node write a backup of what it stores, among its own files, while it goes on.
     Backup(BackupArgs),
     /// Check a backup, and make the data folder of a node from it.
@@ -50,8 +54,6 @@ pub(crate) enum Command {
     Bench(Box<BenchArgs>),
     #[command(hide = true)]
     Import(LaterArgs),
-    #[command(hide = true)]
-    Converge(LaterArgs),
 }
 
 #[derive(Debug, Args)]
@@ -216,6 +218,19 @@ pub(crate) struct StatusArgs {
     /// Print the answer as JSON.
     #[arg(long, env = "QUORATE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) operator: OperatorArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvergeArgs {
+    /// Wait until all nodes answer, have no hints left, and were found equal by comparisons that
+    /// began after this command.
+    #[arg(long, env = "QUORATE_WAIT", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) wait: bool,
+    /// How long to wait, like 60s.
+    #[arg(long, env = "QUORATE_TIMEOUT", default_value = "60s", value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
 }

@@ -87,6 +87,7 @@ mod options;
 mod owners;
 mod parked;
 mod peers;
+mod ranges;
 mod read;
 mod reconcile;
 mod serve;
@@ -101,4 +102,5 @@ pub use message::{
 pub use node::Node;
 pub use options::NodeOptions;
 pub use peers::PeerStatus;
+pub use ranges::OwnedRange;
 pub use reconcile::Comparison;
