@@ -100,9 +100,8 @@ impl Watch {
         let mut missing: Vec<_> =
             silent.map(|(node, _)| format!("{node} does not answer")).collect();
         for (node, page) in pages {
-            match page.as_ref().and_then(|page| page["hints"].as_u64()) {
-                Some(1..) => missing.push(format!("{node} holds hints that are not delivered")),
-                Some(0) | None => {}
+            if let Some(1..) = page.as_ref().and_then(|page| page["hints"].as_u64()) {
+                missing.push(format!("{node} holds hints that are not delivered"));
             }
         }
         let mut unknown: BTreeMap<[&str; 2], &str> = BTreeMap::new();

@@ -60,7 +60,7 @@ impl Failure {
         let acks = acks.map(|(needed, acked)| Acks { needed, acked });
         let detail = detail(answer, &problem);
         let status = answer.status;
-        let lacking = problem.get("lacking").and_then(Value::as_array).map(names);
+        let lacking = problem.get("lacking").and_then(Value::as_array).map(|ids| names(ids));
         let rejected = problem.get("outcome").and_then(Value::as_str) == Some("rejected");
         let (error, retriable) = match (status, kind) {
             (StatusCode::PAYLOAD_TOO_LARGE, _) => {
@@ -126,7 +126,7 @@ impl Answer {
     }
 }
 
-fn names(ids: &Vec<Value>) -> Vec<String> {
+fn names(ids: &[Value]) -> Vec<String> {
     ids.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
