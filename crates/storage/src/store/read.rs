@@ -205,6 +205,11 @@ impl Core {
                     after = Some(entry.position());
                     scrubbed.next = after.map(ScrubPosition);
                     scrubbed.bytes += entry.bytes();
+                    // What is in the index says nothing of what is on the disk.
+                    if planted!(ScrubTrustsIndex) {
+                        scrubbed.records += 1;
+                        continue;
+                    }
                     match self.read_at(entry.position(), None) {
                         Ok(_) => scrubbed.records += 1,
                         Err(ReadError::Damaged) => scrubbed.damaged += 1,
