@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             operation,
             quorum: Quorum::new(3, 2, 2, true)?,
             atomic: false,
+            wait_for_owners: false,
             timeout: Duration::from_millis(800),
         })
     };

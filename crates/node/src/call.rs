@@ -26,10 +26,12 @@ pub(crate) enum Waiter {
     Write { id: u64, round: Round },
     Read { id: u64 },
     Repair { id: u64 },
+    Owner { id: u64 },
     Handoff { batch: u64 },
     Exchange { id: u64, part: Part },
     Report { id: u64 },
     Burial,
+    Heal { token: u64 },
     Ping,
 }
 
@@ -166,11 +168,13 @@ impl Node {
                 self.read_answered(id, to, outcome, now);
             }
             Waiter::Repair { id } => self.repair_answered(id, to, outcome, now),
+            Waiter::Owner { id } => self.owner_told(id, to, &outcome),
             Waiter::Handoff { batch } => self.handoff_answered(batch, outcome, now),
             Waiter::Exchange { id, part } => self.exchange_answered(id, part, outcome, now),
             Waiter::Report { id } => self.reported(id, to, outcome, now),
             // If it came to nothing, the next comparison finds what is left.
             Waiter::Burial => {}
+            Waiter::Heal { token } => self.heal_answered(token, outcome, now),
             Waiter::Ping => {
                 let (wall_ms, standing) = match outcome {
                     Ok(Response::Met { wall_ms, standing }) => (Some(wall_ms), Some(*standing)),

@@ -19,6 +19,8 @@ pub struct Counters {
     pub read_repairs: u64,
     /// Those of them that were sent a tombstone.
     pub tombstone_repairs: u64,
+    /// Damaged records that the other owners were asked for.
+    pub heals: u64,
     /// Hints whose replica held something greater when it got them.
     pub hints_superseded: u64,
     /// Records refused because their version lay too far ahead of this node's clock.

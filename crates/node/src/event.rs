@@ -73,6 +73,12 @@ pub enum Event {
         /// What came of it.
         reply: StoreReply,
     },
+    /// The local store has records with these tokens that it cannot read, as may be found out at any
+    /// time. What comes of it is not said: what is still damaged some time later is told again.
+    Damaged {
+        /// Their tokens.
+        tokens: Vec<u64>,
+    },
     /// The time given by [`Node::next_wake`](crate::Node::next_wake) has come.
     Woken,
 }

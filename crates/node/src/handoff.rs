@@ -75,10 +75,9 @@ impl Node {
 
     pub(crate) fn hinted(&mut self, waiter: HintWaiter, outcome: PutOutcome, now: Now) {
         match waiter {
-            HintWaiter::Respond(origin) if self.is_settled() => {
-                self.respond(origin, Response::Put(outcome));
+            HintWaiter::Respond(origin) => {
+                self.respond_if(self.is_settled(), origin, Response::Put(outcome));
             }
-            HintWaiter::Respond(origin) => self.respond_uncounted(origin, Response::Put(outcome)),
             HintWaiter::Kept { write, replica, round } => {
                 let event = match outcome {
                     PutOutcome::Stored | PutOutcome::Superseded(_) => {

@@ -28,6 +28,7 @@
 //!     operation: Operation::Put("meow".into()),
 //!     quorum: Quorum::new(1, 1, 1, true)?,
 //!     atomic: false,
+//!     wait_for_owners: false,
 //!     timeout: Duration::from_millis(800),
 //! };
 //! node.handle(Event::Client { request: 7, body }, now);
@@ -79,6 +80,7 @@ mod client;
 mod counters;
 mod event;
 mod handoff;
+mod heal;
 mod hedge;
 mod horizon;
 mod ids;
@@ -87,8 +89,10 @@ mod message;
 mod node;
 mod notes;
 mod options;
+mod owners;
 mod parked;
 mod peers;
+mod ranges;
 mod read;
 mod rebuild;
 mod reconcile;
@@ -108,4 +112,5 @@ pub use notes::{Notes, NotesError};
 pub use options::NodeOptions;
 pub use peers::PeerStatus;
 pub use rebuild::Recovery;
+pub use ranges::OwnedRange;
 pub use reconcile::Comparison;

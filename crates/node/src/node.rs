@@ -14,10 +14,12 @@ use crate::{
     admission::Admission,
     call::Call,
     handoff::{self, HintWaiter},
+    heal::Heal,
     hedge::HedgePolicy,
     horizon::Sweep,
     ids::IdMap,
     lives::{Keeper, Lives},
+    owners::OwnersWait,
     parked::Parked,
     peers::PeerFacts,
     read::Read,
@@ -50,8 +52,10 @@ pub struct Node {
     pub(crate) hedge: HedgePolicy,
     pub(crate) admission: Admission,
     pub(crate) reconcile: Reconcile,
+    pub(crate) heal: Heal,
     pub(crate) writes: IdMap<Box<Write>>,
     pub(crate) reads: IdMap<Box<Read>>,
+    pub(crate) owners_waits: IdMap<OwnersWait>,
     pub(crate) parked: VecDeque<Parked>,
     pub(crate) reserving: bool,
     pub(crate) calls: IdMap<Call>,
@@ -76,6 +80,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 pub(crate) enum Timer {
     Write(u64),
     Read(u64),
+    Owners(u64),
     Parked(u64),
     Call(u64),
 }
@@ -124,8 +129,10 @@ impl Node {
             hedge: HedgePolicy::new(),
             admission: Admission::new(options.max_in_flight, options.target_latency),
             reconcile: Reconcile::new(id, &ring, &options, now.instant),
+            heal: Heal::default(),
             writes: IdMap::default(),
             reads: IdMap::default(),
+            owners_waits: IdMap::default(),
             parked: VecDeque::new(),
             reserving: false,
             calls: IdMap::default(),
@@ -158,6 +165,7 @@ impl Node {
             Event::Connected { peer, incarnation } => self.met(peer, incarnation, now),
             Event::Lost { peer } => self.lost(peer, now),
             Event::Store { id, reply } => self.store_replied(id, reply, now),
+            Event::Damaged { tokens } => self.note_damaged(tokens, now),
             Event::Woken => self.woken(now),
         }
         self.settle(now);
@@ -197,6 +205,7 @@ impl Node {
             self.run_hints(now);
             self.run_sweep(now);
             self.run_exchange(now);
+            self.run_heal(now);
             if self.inbox.is_empty() {
                 return;
             }
@@ -228,6 +237,7 @@ impl Node {
             match timer {
                 Timer::Write(id) => self.write_timer_fired(id, now),
                 Timer::Read(id) => self.read_timer_fired(id, now),
+                Timer::Owners(id) => self.owners_timer_fired(id, now),
                 Timer::Parked(id) => self.parked_too_long(id),
                 Timer::Call(id) => self.call_failed(id, None, now),
             }

@@ -80,7 +80,7 @@ impl Node {
     /// Client requests at work, those that are answered but not finished included.
     #[must_use]
     pub fn open_requests(&self) -> usize {
-        self.writes.len() + self.reads.len() + self.parked.len()
+        self.writes.len() + self.reads.len() + self.parked.len() + self.owners_waits.len()
     }
 
     /// How many client requests are let in at once at present; fewer when they take long.

@@ -52,6 +52,8 @@ pub(crate) struct Reconcile {
 pub struct Comparison {
     /// When, in milliseconds since the Unix epoch.
     pub as_of_ms: u64,
+    /// Since when they have been found equal, or different, each time; in the same unit.
+    pub since_ms: u64,
     /// Whether nothing differed.
     pub equal: bool,
     /// Records that were found to differ, and moved; more may differ if it was cut short.
@@ -392,13 +394,19 @@ impl Node {
         }
         let differing = (summary.pulled + summary.pushed) as u64;
         if summary.outcome != Ending::Aborted {
+            let equal = differing == 0 && summary.outcome == Ending::Complete;
+            let before = self.reconcile.compared.get(&running.peer).filter(|it| it.equal == equal);
             let comparison = Comparison {
                 as_of_ms: now.wall_ms,
-                equal: differing == 0 && summary.outcome == Ending::Complete,
+                since_ms: before.map_or(now.wall_ms, |before| before.since_ms),
+                equal,
                 differing,
                 complete: summary.outcome == Ending::Complete,
             };
             self.reconcile.compared.insert(running.peer, comparison);
+            if comparison.complete {
+                self.heal.compared(running.peer);
+            }
         }
         let Running { bytes_sent, bytes_received, error, .. } = running;
         let report = Report { summary, bytes_sent, bytes_received, error };

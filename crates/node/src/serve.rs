@@ -18,10 +18,10 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 pub(crate) enum StoreWaiter {
     Respond(Origin),
-    Version(Origin),
+    Look { origin: Origin, token: u64, counts: bool },
+    Version { origin: Origin, token: u64, counts: bool },
     Merge { batch: u64, place: usize },
-    Uncounted(Origin),
-    UncountedVersion(Origin),
+    Applied { origin: Origin, counts: bool },
     Clock { ceiling: Timestamp },
     Notes { notes: Box<Notes>, kept_for: KeptFor },
     Progress { peer: NodeId },
@@ -53,10 +53,8 @@ impl Node {
             Request::Put { key, record, hint_for: None } => {
                 match self.admit(self.id, &key, &record, now) {
                     Ok(()) => {
-                        let waiter = match self.counts_for(&key) {
-                            true => StoreWaiter::Respond(origin),
-                            false => StoreWaiter::Uncounted(origin),
-                        };
+                        let counts = self.counts_for(&key);
+                        let waiter = StoreWaiter::Applied { origin, counts };
                         let floor = match planted!(FloorIgnored) {
                             true => Timestamp::ZERO,
                             false => self.keeper.latest.floor,
@@ -75,18 +73,12 @@ impl Node {
                 self.respond(origin, Response::Found(found));
             }
             Request::Get { key, from_hints: false, known } => {
-                let waiter = match self.counts_for(&key) {
-                    true => StoreWaiter::Respond(origin),
-                    false => StoreWaiter::Uncounted(origin),
-                };
-                self.look_up(key, known, origin, waiter);
+                let (token, counts) = (quorate_ring::token(key.as_bytes()), self.counts_for(&key));
+                self.look_up(key, known, origin, StoreWaiter::Look { origin, token, counts });
             }
             Request::Version { key } => {
-                let waiter = match self.counts_for(&key) {
-                    true => StoreWaiter::Version(origin),
-                    false => StoreWaiter::UncountedVersion(origin),
-                };
-                self.look_up(key, None, origin, waiter);
+                let (token, counts) = (quorate_ring::token(key.as_bytes()), self.counts_for(&key));
+                self.look_up(key, None, origin, StoreWaiter::Version { origin, token, counts });
             }
             Request::Merge { records } => self.merge(origin, records, now),
             Request::Digests { ref spans } if spans.len() > MAX_SPANS => {
@@ -137,27 +129,27 @@ impl Node {
     pub(crate) fn store_replied(&mut self, id: u64, reply: StoreReply, now: Now) {
         let Some(waiter) = self.store_waiters.remove(&id) else { return };
         match (waiter, reply) {
-            (StoreWaiter::Respond(origin), StoreReply::Applied(outcome)) => {
-                self.respond(origin, Response::Put(outcome));
-            }
-            (StoreWaiter::Uncounted(origin), StoreReply::Applied(outcome)) => {
-                self.respond_uncounted(origin, Response::Put(outcome));
+            (StoreWaiter::Applied { origin, counts }, StoreReply::Applied(outcome)) => {
+                self.respond_if(counts, origin, Response::Put(outcome));
             }
             (StoreWaiter::Respond(origin), StoreReply::Read(response)) => {
                 let response = self.found(origin, response);
                 self.respond(origin, response);
             }
-            (StoreWaiter::Uncounted(origin), StoreReply::Read(response)) => {
+            (
+                StoreWaiter::Look { origin, token, .. } | StoreWaiter::Version { origin, token, .. },
+                StoreReply::Read(response @ Response::Refused(Refusal::Damaged)),
+            ) => {
+                self.note_damaged([token], now);
+                self.respond(origin, response);
+            }
+            (StoreWaiter::Look { origin, counts, .. }, StoreReply::Read(response)) => {
                 let response = self.found(origin, response);
-                self.respond_uncounted(origin, response);
+                self.respond_if(counts, origin, response);
             }
-            (StoreWaiter::Version(origin), StoreReply::Read(response)) => {
+            (StoreWaiter::Version { origin, counts, .. }, StoreReply::Read(response)) => {
                 let version = version_of(self.found(origin, response));
-                self.respond(origin, version);
-            }
-            (StoreWaiter::UncountedVersion(origin), StoreReply::Read(response)) => {
-                let version = version_of(self.found(origin, response));
-                self.respond_uncounted(origin, version);
+                self.respond_if(counts, origin, version);
             }
             (StoreWaiter::Notes { notes, kept_for }, StoreReply::Persisted(outcome)) => {
                 self.notes_kept(*notes, kept_for, outcome, now);
@@ -201,11 +193,12 @@ impl Node {
         response
     }
 
-    /// Answers while this node has lost data and counts for nothing.
-    pub(crate) fn respond_uncounted(&mut self, origin: Origin, response: Response) {
-        let response = match origin {
-            Origin::Outside { .. } => response,
-            Origin::Own { .. } | Origin::Peer { .. } => Response::Uncounted(Box::new(response)),
+    /// Answers; unless it `counts`, this node has lost data and says so.
+    pub(crate) fn respond_if(&mut self, counts: bool, origin: Origin, response: Response) {
+        let is_asked_by_coordinator = !matches!(origin, Origin::Outside { .. });
+        let response = match is_asked_by_coordinator && !counts {
+            true => Response::Uncounted(Box::new(response)),
+            false => response,
         };
         self.respond(origin, response);
     }

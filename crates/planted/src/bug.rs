@@ -98,6 +98,8 @@ bugs! {
         "A store that finds a snapshot does not read what the log has behind it.";
     DamagedIsAbsent, "damaged-is-absent",
         "A record that cannot be read is answered as if there were none.";
+    ScrubTrustsIndex, "scrub-trusts-index",
+        "A scrub looks at the index and not at what is on the disk.";
     CorruptFrameServed, "corrupt-frame-served",
         "Recovery does not compare a frame's payload with its checksum.";
     CorruptFrameSkipped, "corrupt-frame-skipped",

@@ -408,6 +408,11 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         self.replied && (self.nobody_holds_it() || self.seats.iter().all(Seat::is_covered))
     }
 
+    /// The replicas that have not said that they hold the write or something newer.
+    fn lacking(&self) -> impl Iterator<Item = &I> {
+        self.seats.iter().filter(|seat| !seat.is_held()).map(|seat| &seat.replica)
+    }
+
     /// Whether it is certain that no node has stored the record, or will.
     fn nobody_holds_it(&self) -> bool {
         let may_be_stored = self.perhaps_held || !self.waiting.is_empty();
@@ -678,6 +683,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             hinted: self.seats.iter().filter_map(hint).collect(),
             sloppy: by_fallback || (superseded && !self.floor_met),
             acks,
+            lacking: self.lacking().cloned().collect(),
             round: self.round,
         }
     }

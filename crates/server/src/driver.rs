@@ -149,6 +149,19 @@ impl Driver {
         }
     }
 
+    /// Tells the node of some records that it cannot read, those behind the token `after`. Returns
+    /// behind which to go on; `None` for the beginning.
+    pub(crate) fn report_damage(&self, after: Option<u64>) -> Option<u64> {
+        /// As many as the node has room for.
+        const MOST_TOKENS: usize = 1024;
+        let tokens = self.local.store.damaged_tokens(after, MOST_TOKENS);
+        let last = tokens.last().copied().filter(|_| tokens.len() == MOST_TOKENS);
+        if !tokens.is_empty() {
+            self.handle_all([Event::Damaged { tokens }]);
+        }
+        last
+    }
+
     /// Gives back files of the hint queue that nobody needs.
     pub(crate) async fn maintain_hints(self: &Arc<Self>) -> Result<(), String> {
         let driver = Arc::clone(self);

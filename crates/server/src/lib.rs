@@ -20,6 +20,7 @@ pub mod local;
 mod metrics;
 mod pages;
 mod run;
+mod scrub;
 
 #[cfg(feature = "test-clock")]
 pub use clock::set_clock_offset_ms;

@@ -120,6 +120,11 @@ impl View<'_> {
             "dead_bytes": stats.dead_bytes,
             "tombstones": stats.tombstones,
             "damaged": stats.damaged,
+            "healed_records": stats.healed,
+            "damaged_segments": self.node.damaged_segments(),
+            "refilled_segments": self.node.refilled_segments(),
+            "healing": self.node.healing(),
+            "scrub": self.facts.scrub.page(),
             "compacted_segments": stats.compacted_segments,
             "compacted_bytes": stats.compacted_bytes,
             "queued_bytes": stats.queued_bytes,
@@ -214,6 +219,7 @@ impl View<'_> {
             "bytes": store.live_bytes,
             "hints": hints.count,
             "hint_bytes": hints.bytes,
+            "differs": self.differs(),
             "peers_behind": self.node.peers_behind().map(|id| id.to_string()).collect::<Vec<_>>(),
             "open_requests": self.node.open_requests(),
             "writes": counters.writes,
@@ -247,14 +253,33 @@ impl View<'_> {
         })
     }
 
-    /// Per peer that shares ranges with this node, how the two last stood.
+    /// In how many keys this node last differed from its peers, all together; `None` if it was not
+    /// compared with all of them.
+    fn differs(&self) -> Option<u64> {
+        self.node.comparisons().map(|(_, it)| it.map(|it| it.differing)).sum()
+    }
+
+    /// Per peer that shares ranges with this node, how the two last stood, and which ranges those
+    /// are.
     fn convergence(&self) -> Value {
         let peers: Map<String, Value> = self
             .node
             .comparisons()
             .map(|(peer, comparison)| (peer.to_string(), comparison_page(comparison)))
             .collect();
-        json!({ "node": self.node.writer().node.as_str(), "peers": peers })
+        let ranges = self.node.owned_ranges().into_iter().map(|range| {
+            json!({
+                "first": format!("{:016x}", range.tokens.start()),
+                "last": format!("{:016x}", range.tokens.end()),
+                "peers": range.peers.iter().map(NodeId::as_str).collect::<Vec<_>>(),
+            })
+        });
+        json!({
+            "node": self.node.writer().node.as_str(),
+            "hints": self.node.hints().stats(self.now.wall_ms).count,
+            "peers": peers,
+            "ranges": ranges.collect::<Vec<_>>(),
+        })
     }
 
     /// Whether requests should be sent to this node.
@@ -289,12 +314,13 @@ type Stats = quorate_antientropy::RoundsStats<NodeId>;
 fn comparison_page(comparison: Option<Comparison>) -> Value {
     match comparison {
         None => json!({ "compared": false }),
-        Some(Comparison { as_of_ms, equal, differing, complete }) => json!({
+        Some(Comparison { as_of_ms, since_ms, equal, differing, complete }) => json!({
             "compared": true,
             "equal": equal,
             "differing": differing,
             "complete": complete,
             "as_of_unix_ms": as_of_ms,
+            "since_unix_ms": since_ms,
         }),
     }
 }

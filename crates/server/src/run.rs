@@ -28,6 +28,7 @@ use crate::{
     face::Face,
     http::{self, HttpSettings},
     local::{HINTS_DIR, Local, LocalOptions, Opened},
+    scrub::Scrub,
 };
 
 /// What to run.
@@ -94,6 +95,7 @@ pub(crate) struct Facts {
     pub(crate) addr: SocketAddr,
     pub(crate) hints_dir: PathBuf,
     pub(crate) started: Instant,
+    pub(crate) scrub: Arc<Scrub>,
 }
 
 /// Why a node has ended.
@@ -164,7 +166,9 @@ async fn serve(
     driver.connect(PeerLinks::start(peers, identity, &trust, &handler, LinkOptions::default()));
 
     let hints_dir = data_dir.join(HINTS_DIR);
-    let facts = Facts { addr, hints_dir, started: now().instant };
+    let scrub = Arc::new(Scrub::new(config.scrub_interval, data_dir));
+    let scrubbing = tokio::spawn(Arc::clone(&scrub).run(Arc::clone(&driver)));
+    let facts = Facts { addr, hints_dir, started: now().instant, scrub };
     let settings = HttpSettings { tls, ..http_settings(&config, id) };
     let house = tokio::spawn(keep_house(Arc::clone(&driver), config.snapshot_interval));
     let face = Arc::new(Face::new(Arc::clone(&driver), acceptor, config, settings, facts));
@@ -179,6 +183,7 @@ async fn serve(
     };
     http::serve(listener, face, end).await;
     house.abort();
+    scrubbing.abort();
     driver.stop();
     if let Some(Renewal { above, why }) = driver.why_renewed() {
         let failed = |source| ServeError::Data { dir: data_dir.clone(), source: Box::new(source) };
@@ -313,10 +318,12 @@ fn log_sync(policy: SyncPolicy) -> LogSync {
 }
 
 /// Makes a snapshot at every interval, if there is one, and whenever the log has grown so long that
-/// a restart would take long; gives the space of hints back that are gone.
+/// a restart would take long; gives the space of hints back that are gone; tells the node what is
+/// damaged.
 async fn keep_house(driver: Arc<Driver>, interval: Option<Duration>) {
     const LOOK_EVERY: Duration = Duration::from_secs(1);
     let mut last = now().instant;
+    let mut told_up_to = None;
     loop {
         tokio::time::sleep(interval.map_or(LOOK_EVERY, |interval| interval.min(LOOK_EVERY))).await;
         let by_time =
@@ -330,5 +337,6 @@ async fn keep_house(driver: Arc<Driver>, interval: Option<Duration>) {
         if let Err(error) = driver.maintain_hints().await {
             tracing::warn!(%error, "the space of old hints was not given back");
         }
+        told_up_to = driver.report_damage(told_up_to);
     }
 }

@@ -133,6 +133,18 @@ impl Nemesis {
         self.heal_core(world, &all);
     }
 
+    /// Damages the log of a node that runs and has nobody read its records any more, but for a scrub.
+    pub(crate) fn rot_late(&mut self, world: &mut World) {
+        const TIMES: usize = 3;
+        let Some(&victim) = self.victims.first() else { return };
+        for _ in 0..TIMES {
+            let files = world.files(victim).clone();
+            if let Some((file, at)) = crate::rot::damage(&files, Fault::BitRot, &mut self.random) {
+                world.note_damage(victim, Fault::BitRot, &file, at);
+            }
+        }
+    }
+
     /// Ends all faults of some nodes and of the ways between any. Those that do not run are started.
     pub(crate) fn heal_core(&mut self, world: &mut World, core: &[usize]) {
         self.agenda.clear();

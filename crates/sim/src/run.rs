@@ -136,6 +136,9 @@ impl Run {
         self.world.remark(|| "all faults end".to_owned());
         self.disarm();
         self.nemesis.heal(&mut self.world);
+        if self.scenario.rots() {
+            self.nemesis.rot_late(&mut self.world);
+        }
         (0..self.world.nodes()).for_each(|node| self.world.scrub(node));
         self.hear();
         let round = self.round();

@@ -191,6 +191,8 @@ pub struct StoreStats {
     pub tombstones: u64,
     /// Keys whose record cannot be read, and has not come again.
     pub damaged: u64,
+    /// Records that could not be read and have been replaced, by the same or a newer one, since the store was opened.
+    pub healed: u64,
     /// What the records of all keys take up in the log.
     pub live_bytes: u64,
     /// What log and snapshots take up beyond that.
@@ -457,6 +459,13 @@ impl Store {
         self.core.records_at(&tokens, max_bytes)
     }
 
+    /// Tokens of records that are known to be damaged, in order, from behind `after` on: at most `limit`, each once. Costs
+    /// as much as looking at all records of the parts of the token space that have such a one.
+    #[must_use]
+    pub fn damaged_tokens(&self, after: Option<u64>, limit: usize) -> Vec<u64> {
+        self.core.damaged_tokens(after, limit)
+    }
+
     /// Reads records in token order, about `max_bytes` of them, to see whether they are what was written. Those that
     /// are not are out of digests and lists from then on, so that replicas bring them again.
     ///
@@ -608,6 +617,7 @@ impl Core {
             keys: counts.entries,
             tombstones: counts.tombstones,
             damaged: counts.damaged,
+            healed: self.shards.account().healed,
             live_bytes: counts.live_bytes,
             dead_bytes: (log.bytes + snapshot_bytes).saturating_sub(counts.live_bytes),
             compacted_segments: self.compacted.load(Ordering::Relaxed),

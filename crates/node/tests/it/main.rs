@@ -2,4 +2,6 @@
 
 mod cluster;
 mod lives;
+mod heal;
+mod owners;
 mod world;

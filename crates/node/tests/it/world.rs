@@ -16,6 +16,8 @@ use quorate_ring::{Ring, RingNode};
 
 const START_MS: u64 = 1_700_000_000_000;
 const LINK_DELAY: Duration = Duration::from_millis(1);
+/// The deadline of every request.
+pub(crate) const TIMEOUT: Duration = Duration::from_millis(800);
 
 pub(crate) struct World {
     nodes: BTreeMap<NodeId, Machine>,
@@ -159,6 +161,17 @@ impl World {
         self.machine(node).disk.damaged.insert(key);
     }
 
+    /// Tells a node of all records that it cannot read.
+    pub(crate) fn report_damage(&mut self, node: NodeId) {
+        let damaged = &self.nodes[&node].disk.damaged;
+        let tokens = damaged.iter().map(|key| quorate_ring::token(key.as_bytes())).collect();
+        self.report(node, Event::Damaged { tokens });
+    }
+
+    pub(crate) fn expect_refill(&mut self, node: NodeId, segments: u64) {
+        self.machine(node).node.as_mut().expect("it is running").expect_refill(segments);
+    }
+
     pub(crate) fn is_damaged(&self, node: NodeId, key: &Key) -> bool {
         self.nodes[&node].disk.damaged.contains(key)
     }
@@ -282,12 +295,46 @@ impl World {
         quorum: Quorum,
         atomic: bool,
     ) -> ClientReply {
+        let (key, timeout) = (self::key(key), TIMEOUT);
+        let wait_for_owners = false;
+        let body = ClientRequest { key, operation, quorum, atomic, wait_for_owners, timeout };
+        let request = self.begin(at, body);
+        self.answer_to(request)
+    }
+
+    /// Begins a write whose answer waits for all owners.
+    pub(crate) fn begin_put_to_owners(&mut self, at: NodeId, key: &str, value: &str) -> u64 {
+        let operation = Operation::Put(Bytes::copy_from_slice(value.as_bytes()));
+        let (key, quorum, timeout) = (self::key(key), quorum(true), TIMEOUT);
+        let body =
+            ClientRequest { key, operation, quorum, atomic: false, wait_for_owners: true, timeout };
+        self.begin(at, body)
+    }
+
+    fn begin(&mut self, at: NodeId, body: ClientRequest) -> u64 {
         self.next_request += 1;
         let request = self.next_request;
-        let timeout = Duration::from_millis(800);
-        let body = ClientRequest { key: self::key(key), operation, quorum, atomic, timeout };
         self.report(at, Event::Client { request, body });
-        let answered_by = self.now + timeout + Duration::from_millis(100);
+        request
+    }
+
+    /// Whether a request that was begun is answered.
+    pub(crate) fn is_answered(&self, request: u64) -> bool {
+        self.replies.contains_key(&request)
+    }
+
+    /// Lets time pass while a request is open.
+    pub(crate) fn run_open(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.next_at().is_some_and(|at| at <= end) {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Runs until there is an answer.
+    pub(crate) fn answer_to(&mut self, request: u64) -> ClientReply {
+        let answered_by = self.now + TIMEOUT + Duration::from_millis(100);
         while !self.replies.contains_key(&request) && self.now < answered_by {
             self.step();
         }
@@ -298,11 +345,7 @@ impl World {
 
     /// Lets virtual time pass.
     pub(crate) fn run(&mut self, span: Duration) {
-        let end = self.now + span;
-        while self.next_at().is_some_and(|at| at <= end) {
-            self.step();
-        }
-        self.now = end;
+        self.run_open(span);
         assert!(self.replies.is_empty(), "an answer nobody asked for");
     }
 

@@ -135,7 +135,7 @@ impl<I: Clone + Ord> Seat<I> {
     }
 
     /// Whether the replica itself has the write, or something newer.
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.own.is_some_and(holds)
     }
 }

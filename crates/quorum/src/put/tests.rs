@@ -93,6 +93,9 @@ fn keep(replica: &'static str) -> Action {
     KeepHint { replica, round: First }
 }
 
+/// The preference list of most cases.
+const REPLICAS: [&str; 3] = ["a", "b", "c"];
+
 fn receipt(acks: &[&'static str], hinted: &[(&'static str, Holder<&'static str>)]) -> Action {
     Reply(Ok(PutReceipt {
         version: VERSION,
@@ -101,6 +104,7 @@ fn receipt(acks: &[&'static str], hinted: &[(&'static str, Holder<&'static str>)
         acks: acks.to_vec(),
         hinted: hinted.to_vec(),
         sloppy: false,
+        lacking: REPLICAS.into_iter().filter(|replica| !acks.contains(replica)).collect(),
         round: First,
     }))
 }
@@ -208,6 +212,7 @@ fn a_fallback_counts_only_if_the_quorum_is_sloppy() {
                 acks: vec!["a", "f"],
                 hinted: vec![("b", Holder::Fallback("f"))],
                 sloppy: true,
+                lacking: vec!["b", "c"],
                 round: First,
             };
             assert_eq!(replied, [Reply(Ok(expected))]);
@@ -390,6 +395,7 @@ fn a_write_that_met_a_newer_version_is_sent_once_more_above_it() {
         acks: vec!["a", "c"],
         hinted: vec![],
         sloppy: false,
+        lacking: vec!["b"],
         round: Second,
     };
     assert_eq!(case.on(overtaken), [Reply(Ok(receipt))]);

@@ -1,6 +1,6 @@
 //! Opens the files of a node.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use quorate_node::{Node, NodeOptions, Notes, NotesError, Now};
 use quorate_record::{Hint, NodeId, Timestamp, Writer};
@@ -142,6 +142,9 @@ impl Opened {
     pub fn start(self, ring: Ring<NodeId>, options: NodeOptions, now: Now) -> (Node, Local) {
         let Opened { local, writer, notes, hints, store_found, .. } = self;
         let ceiling = store_found.clock_ceiling.unwrap_or(Timestamp::ZERO);
-        (Node::new(writer, ring, options, ceiling, notes, hints, now), local)
+        let mut node = Node::new(writer, ring, options, ceiling, notes, hints, now);
+        let damaged: BTreeSet<u64> = store_found.damages.iter().map(|it| it.segment).collect();
+        node.expect_refill(damaged.len() as u64);
+        (node, local)
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use quorate_node::NodeOptions;
+use quorate_node::{Event, NodeOptions};
 use quorate_storage::{
     Damage, ReadError, Step,
     fault::{Crash, Fault, FaultFs, FaultKind},
@@ -22,6 +22,8 @@ const COMPACTION_STEPS: usize = 8;
 const COMPACTION_BYTES: u64 = 16 << 10;
 /// How much is read again at a time.
 const SCRUB_BYTES: u64 = 32 << 10;
+/// How many damaged records a node is told of at a time.
+const DAMAGED_TOKENS: usize = 1024;
 
 impl World {
     /// Lets all disks work and have room, at the usual speed, and takes back what was to end processes.
@@ -341,19 +343,39 @@ impl World {
         self.check_damaged(node);
         self.plan_turn(node, Which::Store);
         self.plan_turn(node, Which::Hints);
+        self.report_damage(node);
     }
 
     /// Has a node read all its records, as it would with time.
     pub(crate) fn scrub(&mut self, node: usize) {
         let Some(process) = &self.machines[node].process else { return };
         let mut from = None;
-        while let Ok(scrubbed) = process.local.store.scrub(from, SCRUB_BYTES) {
+        let store = &process.local.store;
+        while let Ok(scrubbed) = store.scrub(from, SCRUB_BYTES) {
             from = scrubbed.next;
             if from.is_none() {
                 break;
             }
         }
+        let found = store.stats().damaged;
+        let all = store.scan(None, usize::MAX).map(|_| store.stats().damaged);
         self.check_damaged(node);
+        if all.is_ok_and(|all| all > found) {
+            let node = name(node);
+            self.breaks(format!(
+                "[damage] {node} has damaged records that its scrub has not found"
+            ));
+        }
+        self.report_damage(node);
+    }
+
+    /// Tells a node of the records that it cannot read, so that it asks for them.
+    fn report_damage(&mut self, node: usize) {
+        let Some(process) = &self.machines[node].process else { return };
+        let tokens = process.local.store.damaged_tokens(None, DAMAGED_TOKENS);
+        if !tokens.is_empty() {
+            self.report(node, Event::Damaged { tokens });
+        }
     }
 
     /// Records are damaged only if somebody has damaged the files.

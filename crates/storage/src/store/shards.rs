@@ -59,6 +59,8 @@ pub(crate) struct Account {
     /// Segments with frames of tombstones that were forgotten since the last snapshot. Without such a frame a scan of
     /// the log would find what the tombstone had hidden, so they stay until a snapshot makes the scan needless.
     pub(crate) forgotten_in: BTreeSet<u64>,
+    /// Records that were damaged and have been replaced since the store was opened.
+    pub(crate) healed: u64,
 }
 
 /// What becomes of the frames that compaction writes again.
@@ -620,7 +622,10 @@ impl Part {
     fn merge(&mut self, entry: Entry, writers: &Writers, account: &mut Account) {
         match self.take_in(entry, writers) {
             Merged::Lost(_) => return,
-            Merged::Replaced(old) => account.usage.remove(&old),
+            Merged::Replaced(old) => {
+                account.healed += u64::from(old.is_damaged());
+                account.usage.remove(&old);
+            }
             Merged::Added => {}
         }
         if !planted!(CachedThoughOverwritten) {

@@ -527,6 +527,35 @@ fn scrubbing_finds_damage_in_bounded_steps() {
 }
 
 #[test]
+fn what_is_damaged_can_be_asked_for_by_token_and_is_counted_once_it_is_whole_again() {
+    let (fs, store) = store();
+    (1..40).for_each(|number| put(&store, number, number));
+    assert_eq!(store.damaged_tokens(None, 10), []);
+    [5, 17, 30].iter().for_each(|&number| damage(&fs, &store, number));
+    store.scrub(None, u64::MAX).unwrap();
+    let mut tokens = [5, 17, 30].map(|number| store.token(&key(number)));
+    tokens.sort_unstable();
+    assert_eq!(store.damaged_tokens(None, 10), tokens);
+    assert_eq!(store.damaged_tokens(None, 2), tokens[..2]);
+    assert_eq!(store.damaged_tokens(Some(tokens[1]), 10), tokens[2..]);
+    assert_eq!(store.damaged_tokens(Some(u64::MAX), 10), []);
+    put(&store, 5, 5);
+    put(&store, 17, 99);
+    assert_eq!((store.stats().damaged, store.stats().healed), (1, 2));
+    assert_eq!(store.damaged_tokens(None, 10), [store.token(&key(30))]);
+}
+
+#[test]
+fn a_scrub_goes_on_from_a_token_that_was_noted() {
+    let (_fs, store) = store();
+    (1..40).for_each(|number| put(&store, number, number));
+    let first = store.scrub(None, 1000).unwrap();
+    let noted = first.next.expect("there is more").token();
+    let rest = store.scrub(Some(ScrubPosition::at(noted)), u64::MAX).unwrap();
+    assert_eq!((rest.next, first.records + rest.records), (None, 39 + 1), "one is read twice");
+}
+
+#[test]
 fn writes_during_a_snapshot_are_kept() {
     let (fs, store) = store();
     (0..600).for_each(|timestamp| put(&store, timestamp, timestamp + 1));

@@ -45,6 +45,7 @@ pub(super) fn put_receipt() -> PutReceipt<NodeId, Version> {
         acks: vec![id("n1"), id("n3")],
         hinted: Vec::new(),
         sloppy: false,
+        lacking: vec![id("n2")],
         round: Round::First,
     }
 }
