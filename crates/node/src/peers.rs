@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use quorate_membership::PeerState;
+use quorate_membership::{Evidence, PeerState};
 use quorate_quorum::Quorum;
 use quorate_record::{Key, NodeId, Writer};
 use quorate_ring::Ring;
@@ -35,8 +35,6 @@ pub struct PeerStatus {
     pub incarnation: Option<u64>,
     /// The smoothed round trip time.
     pub rtt: Option<Duration>,
-    /// When it last answered.
-    pub last_heard: Option<Instant>,
     /// Requests that it has not answered yet.
     pub in_flight: usize,
     /// How far its wall clock is ahead of this node's, in milliseconds, give or take half a round
@@ -90,11 +88,16 @@ impl Node {
                 state,
                 incarnation: facts.incarnation,
                 rtt: self.membership.rtt(id),
-                last_heard: self.membership.last_heard(id),
                 in_flight: facts.in_flight.requests,
                 clock_offset_ms: facts.clock_offset_ms,
             }
         })
+    }
+
+    /// What the state of a peer rests on; `None` if there is no such peer.
+    #[must_use]
+    pub fn evidence(&self, peer: NodeId, now: Now) -> Option<Evidence> {
+        self.membership.evidence(peer, now.instant)
     }
 
     /// Whether `r` owners of every key are up, this node included, so that reads can be answered.
