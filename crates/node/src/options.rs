@@ -46,7 +46,7 @@ impl Default for NodeOptions {
             max_in_flight: 4_096,
             target_latency: Duration::from_millis(200),
             max_peer_requests: 4_096,
-            max_peer_bytes: 16 << 20,
+            max_peer_bytes: 32 << 20,
             membership: MembershipOptions::default(),
         }
     }

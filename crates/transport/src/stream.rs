@@ -28,8 +28,8 @@ const ENOUGH_BYTES: usize = 8 * 1024;
 /// The limits of one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamOptions {
-    /// How many bytes may wait to be written, or a single larger message. Default 16 MiB: two of the
-    /// largest values.
+    /// How many bytes may wait to be written, or a single larger message. Default 33 MiB: four of the
+    /// largest values, and what goes with them.
     pub queue_bytes: usize,
     /// How long the peer may take nothing of what waits for it. Default 5 s.
     pub stall: Duration,
@@ -41,7 +41,7 @@ pub struct StreamOptions {
 impl Default for StreamOptions {
     fn default() -> Self {
         Self {
-            queue_bytes: 16 * 1024 * 1024,
+            queue_bytes: 33 * 1024 * 1024,
             stall: Duration::from_secs(5),
             silence: Some(Duration::from_secs(10)),
         }
