@@ -19,6 +19,7 @@ mod budget;
 mod framing;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod guests;
 mod hosts;
 mod internal;
 mod json;
@@ -31,7 +32,6 @@ mod problem;
 mod receipt;
 mod refusal;
 mod routes;
-mod seats;
 mod settings;
 mod stall;
 #[cfg(test)]
