@@ -89,6 +89,10 @@ impl<S> Watched<S> {
         (watched, findings)
     }
 
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+
     /// Says that this connection is idle if all requests are answered, all answers are taken, and
     /// nothing of another request has come.
     fn rest_if_idle(&mut self) {

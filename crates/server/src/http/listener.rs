@@ -2,7 +2,7 @@ use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::{StatusCode, server::conn::http1, service::service_fn};
+use hyper::{StatusCode, server::conn::http1, service::service_fn, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use quorate_transport::{PeerCertificate, Tls};
 use tokio::{
@@ -124,14 +124,28 @@ async fn connection(
     face: Arc<Face>,
     stopped: watch::Receiver<()>,
 ) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    if let Err(error) = tune(&socket, face.settings().limits.write_timeout) {
+        tracing::debug!(%error, "cannot tune a socket");
     }
     match face.settings().tls.clone() {
         None => converse(socket, guest, None, face, stopped).await,
         // In a box, so that a connection without TLS has no room for the state of one.
         Some(tls) => Box::pin(encrypted(tls, socket, guest, face, stopped)).await,
     }
+}
+
+/// Answers go out at once, and the system gives up whoever acknowledges nothing for so long, instead
+/// of sending again for a quarter of an hour.
+fn tune(socket: &TcpStream, patience: Duration) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    {
+        let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        rustix::net::sockopt::set_tcp_user_timeout(socket, patience_ms)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = patience;
+    Ok(())
 }
 
 async fn encrypted(
@@ -201,6 +215,16 @@ async fn converse(
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// The socket of a connection that was upgraded, and what has been read from it already; the same
+/// connection if it is one of TLS.
+///
+/// # Errors
+/// The connection, if there is something below that must not be left out.
+pub(crate) fn bare_socket(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
+    let parts = upgraded.downcast::<TokioIo<Impatient<Watched<TcpStream>>>>()?;
+    Ok((parts.io.into_inner().into_inner().into_inner(), parts.read_buf))
 }
 
 /// Tells somebody beyond the limit so, without reading what is asked.

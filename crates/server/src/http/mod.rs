@@ -41,5 +41,6 @@ mod throttle;
 pub use answer::Answer;
 pub use backend::{Backend, DebugPage, NoBackup};
 pub(crate) use json::ShownKey;
+pub(crate) use listener::bare_socket;
 pub use listener::serve;
 pub use settings::{HttpLimits, HttpSettings};
