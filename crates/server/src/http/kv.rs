@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use hyper::{
     Method, StatusCode,
@@ -16,12 +18,14 @@ use super::{
     refusal, routes::Face,
 };
 
-/// `GET`, `HEAD`, `PUT` and `DELETE` of `/kv/{raw_key}`.
+/// `GET`, `HEAD`, `PUT` and `DELETE` of `/kv/{raw_key}`, which `waited` for its turn, out of the
+/// time that it may take.
 pub(super) async fn call(
     face: &Face,
     raw_key: &str,
     parts: &Parts,
     upload: &mut Upload,
+    waited: Duration,
 ) -> Result<Answer, Problem> {
     let settings = face.settings();
     let key = key_path::key(raw_key)?;
@@ -48,6 +52,10 @@ pub(super) async fn call(
     };
     let is_write = operation != Operation::Get;
     let params::Ask { quorum, atomic, timeout } = ask;
+    // Nobody waits for the answer any more.
+    let Some(timeout) = timeout.checked_sub(waited).filter(|left| !left.is_zero()) else {
+        return Err(refused(&Refusal::Overloaded, is_write, quorum));
+    };
     let request = ClientRequest { key, operation, quorum, atomic, timeout };
     match face.backend().client(request).await {
         Ok(ClientReply::Written(Ok(receipt))) if is_write => Ok(written(&receipt, settings)),

@@ -17,6 +17,7 @@ use super::{
     Backend, HttpLimits,
     framing::{ReadLimits, Watched},
     guests::{Guests, Present},
+    pace::{Pace, Pauses},
     problem::Problem,
     routes::Face,
     stall::Impatient,
@@ -173,7 +174,10 @@ async fn converse(
     face: Arc<Face>,
     mut stopped: watch::Receiver<()>,
 ) {
-    let HttpLimits { head_timeout, idle_timeout, write_timeout, .. } = face.settings().limits;
+    let HttpLimits {
+        head_timeout, idle_timeout, write_timeout, first_pause, longest_pause, ..
+    } = face.settings().limits;
+    let pace = Arc::new(Pace::new(Pauses { first: first_pause, most: longest_pause }));
     let patience = ReadLimits { head: head_timeout, idle: idle_timeout };
     let (socket, findings) = Watched::new(socket, patience, Arc::clone(&guest.0));
     let socket = Impatient::new(socket, write_timeout);
@@ -183,8 +187,9 @@ async fn converse(
             request.extensions_mut().insert(shown.clone());
         }
         let (face, findings) = (Arc::clone(&face), Arc::clone(&findings));
+        let pace = Arc::clone(&pace);
         async move {
-            let answer = face.answer(request, is_clear).await;
+            let answer = face.answer(request, is_clear, &pace).await;
             findings.answered();
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 findings.end();

@@ -27,6 +27,7 @@ mod key_path;
 mod kv;
 mod listener;
 mod operator;
+mod pace;
 mod params;
 mod problem;
 mod receipt;
