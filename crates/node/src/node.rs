@@ -143,6 +143,7 @@ impl Node {
             Event::Lost { peer } => self.lost(peer, now),
             Event::Store { id, reply } => self.store_replied(id, reply, now),
             Event::Woken => self.woken(now),
+            Event::Lagged { by } => self.admission.lagged(by),
         }
         self.settle(now);
     }

@@ -79,6 +79,13 @@ impl Node {
         self.admission.limit()
     }
 
+    /// Whether so many client requests are under way that it is worth reporting
+    /// [`Event::Lagged`](crate::Event::Lagged).
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.admission.is_busy()
+    }
+
     /// All other nodes, in the order of their ids.
     pub fn peers(&self) -> impl Iterator<Item = PeerStatus> {
         self.membership.iter().map(|(id, state)| {
