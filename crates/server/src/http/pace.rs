@@ -44,7 +44,7 @@ impl Pace {
     /// When to look at a request that came at `now`; `None` at once.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(last) = refused.as_mut() else { return None };
+        let last = refused.as_mut()?;
         last.too_soon = now < last.until;
         last.too_soon.then_some(last.until)
     }
