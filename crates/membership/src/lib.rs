@@ -39,10 +39,14 @@
 //! assert_eq!(peers.state(2), Some(PeerState::Up));
 //! ```
 
+mod evidence;
+mod heartbeats;
 mod membership;
 mod options;
 mod peer;
+mod phi;
 
+pub use evidence::{Evidence, Reason};
 pub use membership::{Membership, MembershipAction};
 pub use options::MembershipOptions;
 pub use peer::PeerState;

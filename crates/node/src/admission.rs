@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 const WINDOW: Duration = Duration::from_millis(100);
 /// How long after a refusal background work waits.
 const PRESSED_FOR: Duration = Duration::from_millis(200);
+/// When what is ready waits longer than this for its turn, on average, the node takes in fewer: who is
+/// refused waits for as long, and then some.
+const MOST_LAG: Duration = Duration::from_millis(15);
 /// The limit never falls below this: so few cannot be what makes a node slow.
 const LEAST: usize = 64;
 
@@ -14,6 +17,9 @@ const LEAST: usize = 64;
 /// average, fewer are let in, and when they do not, more again: additive increase and
 /// multiplicative decrease, as TCP limits what is under way (Chiu and Jain, 1989). Failures say
 /// nothing: they take long when replicas are gone, too, and then fewer requests would not help.
+///
+/// How long they take is not all: of the time that requests may take, refusals may take a small part.
+/// So fewer are let in, too, when the driver is slow to get to what is ready.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     target: Duration,
@@ -29,6 +35,8 @@ struct Window {
     end: Option<Instant>,
     total: Duration,
     count: u32,
+    lag: Duration,
+    lags: u32,
     peak: usize,
 }
 
@@ -64,6 +72,18 @@ impl Admission {
         self.window.count += 1;
     }
 
+    /// Something that was ready waited for so long.
+    pub(crate) fn lagged(&mut self, by: Duration) {
+        // One long stop of the whole process says nothing of what a tenth of a second is like.
+        self.window.lag += by.min(4 * MOST_LAG);
+        self.window.lags += 1;
+    }
+
+    /// Whether more are under way than are always let in.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.under_way >= LEAST
+    }
+
     /// Whether requests were refused of late: a bad time for what can wait.
     pub(crate) fn is_pressed(&self, now: Instant) -> bool {
         self.last_refused.is_some_and(|at| now.saturating_duration_since(at) < PRESSED_FOR)
@@ -82,8 +102,10 @@ impl Admission {
         if now < end {
             return;
         }
-        let Window { total, count, peak, .. } = self.window;
-        if count > 0 && total / count > self.target {
+        let Window { total, count, lag, lags, peak, .. } = self.window;
+        let is_late = count > 0 && total / count > self.target;
+        let is_lagging = lags > 0 && lag / lags > MOST_LAG;
+        if is_late || is_lagging {
             let (least, tried) = (LEAST.min(self.most), self.limit.min(peak));
             self.limit = (tried - tried / 4).max(least);
         } else if count > 0 {
@@ -144,6 +166,27 @@ mod tests {
         assert!((1_000..3_000).contains(&limit), "{limit}");
         assert!(admission.is_pressed(start + MS * 10_000));
         assert!(!admission.is_pressed(start + MS * 10_300), "also if nobody comes any more");
+    }
+
+    #[test]
+    fn a_driver_that_is_slow_to_get_to_what_is_ready_is_given_less() {
+        let (mut admission, start) = (Admission::new(4_096, MS * 200), origin());
+        let mut lag = |from: u32, times: u32, by| {
+            for i in from..from + times {
+                let now = start + MS * 10 * i;
+                while admission.enter(now) {}
+                assert!(admission.is_busy());
+                for _ in 0..admission.limit() {
+                    admission.left();
+                    admission.succeeded(MS * 30);
+                }
+                admission.lagged(by);
+            }
+            admission.limit()
+        };
+        assert_eq!(lag(0, 100, MS * 5), 4_096);
+        assert_eq!(lag(100, 500, MS * 40), LEAST);
+        assert_eq!(lag(600, 2_000, MS * 5), 4_096);
     }
 
     #[test]

@@ -110,6 +110,7 @@ impl Node {
     pub(crate) fn received(&mut self, from: NodeId, via: u64, message: Message, now: Now) {
         match message {
             Message::Request { id, time_left, body } => {
+                self.membership.spoke(from, now.instant);
                 let origin = Origin::Peer { node: from, via, id };
                 if time_left.is_zero() || buggify!(RefusePeer) {
                     self.respond(origin, Response::Refused(Refusal::TooLate));

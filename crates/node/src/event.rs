@@ -1,4 +1,7 @@
-use std::{ops::RangeInclusive, time::Instant};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
 use quorate_record::{Hint, Key, NodeId, Record, Stamp, Timestamp, Version};
 
@@ -81,6 +84,13 @@ pub enum Event {
     },
     /// The time given by [`Node::next_wake`](crate::Node::next_wake) has come.
     Woken,
+    /// What is ready to be done waits so long for its turn at the driver. To be reported a few times in
+    /// a tenth of a second while the node has [much to do](crate::Node::is_busy), so that it takes in
+    /// no more than it can look at in time.
+    Lagged {
+        /// How long something waited that was ready.
+        by: Duration,
+    },
 }
 
 /// Something the driver must do; actions are carried out in the order they come.

@@ -167,6 +167,7 @@ impl Node {
             Event::Store { id, reply } => self.store_replied(id, reply, now),
             Event::Damaged { tokens } => self.note_damaged(tokens, now),
             Event::Woken => self.woken(now),
+            Event::Lagged { by } => self.admission.lagged(by),
         }
         self.settle(now);
     }

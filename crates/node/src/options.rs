@@ -2,6 +2,10 @@ use std::time::Duration;
 
 use quorate_membership::MembershipOptions;
 use quorate_quorum::Repair;
+use quorate_record::MAX_VALUE_BYTES;
+
+const MAX_PEER_BYTES: usize = 32 << 20;
+const _: () = assert!(MAX_PEER_BYTES >= 4 * MAX_VALUE_BYTES, "clients write side by side");
 
 /// How a node behaves.
 #[derive(Clone, Debug)]
@@ -54,7 +58,7 @@ impl Default for NodeOptions {
             max_in_flight: 4_096,
             target_latency: Duration::from_millis(200),
             max_peer_requests: 4_096,
-            max_peer_bytes: 16 << 20,
+            max_peer_bytes: MAX_PEER_BYTES,
             membership: MembershipOptions::default(),
         }
     }

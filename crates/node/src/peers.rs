@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use quorate_membership::PeerState;
+use quorate_membership::{Evidence, PeerState};
 use quorate_quorum::Quorum;
 use quorate_record::{Key, NodeId, Writer};
 use quorate_ring::Ring;
@@ -41,8 +41,6 @@ pub struct PeerStatus {
     pub incarnation: Option<u64>,
     /// The smoothed round trip time.
     pub rtt: Option<Duration>,
-    /// When it last answered.
-    pub last_heard: Option<Instant>,
     /// Requests that it has not answered yet.
     pub in_flight: usize,
     /// Whether it has lost data and is being filled again, so that it counts for nothing.
@@ -89,6 +87,13 @@ impl Node {
         self.admission.limit()
     }
 
+    /// Whether so many client requests are under way that it is worth reporting
+    /// [`Event::Lagged`](crate::Event::Lagged).
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.admission.is_busy()
+    }
+
     /// All other nodes, in the order of their ids.
     pub fn peers(&self) -> impl Iterator<Item = PeerStatus> {
         self.membership.iter().map(|(id, state)| {
@@ -98,12 +103,17 @@ impl Node {
                 state,
                 incarnation: facts.incarnation,
                 rtt: self.membership.rtt(id),
-                last_heard: self.membership.last_heard(id),
                 in_flight: facts.in_flight.requests,
                 is_recovering: self.lives.is_recovering(id),
                 clock_offset_ms: facts.clock_offset_ms,
             }
         })
+    }
+
+    /// What the state of a peer rests on; `None` if there is no such peer.
+    #[must_use]
+    pub fn evidence(&self, peer: NodeId, now: Now) -> Option<Evidence> {
+        self.membership.evidence(peer, now.instant)
     }
 
     /// Whether `r` owners of every key are up and count, this node included, so that reads can be answered.

@@ -22,6 +22,9 @@ pub(crate) struct Read {
     timeout: Duration,
     deadline: Instant,
     timer: Option<Instant>,
+    /// The peers are given so long from `asked`; see [`Own`].
+    hedge_after: Duration,
+    asked: Instant,
     calls: Vec<u64>,
     reason: Option<Refusal>,
     own: Own,
@@ -88,6 +91,8 @@ impl Node {
             timeout,
             deadline: now.instant + timeout,
             timer: None,
+            hedge_after,
+            asked: now.instant,
             calls: Vec::new(),
             reason: None,
             own: Own::default(),
@@ -145,6 +150,7 @@ impl Node {
         let Own::Awaited { held_back } = &mut read.own else { return };
         let held_back = mem::take(held_back);
         read.own = own;
+        read.asked = now.instant;
         if let Some(mut read) = self.reads.remove(&id) {
             for to in held_back {
                 self.ask_for(id, &mut read, to, false, now);
@@ -181,6 +187,14 @@ impl Node {
         }
         // If the own answer is still out, nobody is held back for it any more.
         self.own_known(id, Own::Unknown, now);
+        // Peers that were held back are not late yet: they have been asked only since.
+        if let Some(read) = self.reads.get_mut(&id) {
+            let late_at = (read.asked + read.hedge_after).min(read.deadline);
+            if now.instant < late_at {
+                read.timer = Some(late_at);
+                return self.set_timer(late_at, Timer::Read(id));
+            }
+        }
         self.read_event(id, GetEvent::TimerFired, now);
     }
 

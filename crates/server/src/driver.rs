@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use quorate_node::{
@@ -28,6 +28,8 @@ pub(crate) struct Driver {
     links: OnceLock<PeerLinks>,
     stored: Arc<Notify>,
     earlier_wake: Notify,
+    /// Whether anybody is to find out how long what is ready waits for its turn.
+    busy: Notify,
     renewal: OnceLock<Renewal>,
     renewed: Notify,
 }
@@ -78,9 +80,11 @@ impl Driver {
             earlier_wake: Notify::new(),
             renewal: OnceLock::new(),
             renewed: Notify::new(),
+            busy: Notify::new(),
         });
         tokio::spawn(Arc::clone(&driver).report_stored());
         tokio::spawn(Arc::clone(&driver).report_time());
+        tokio::spawn(Arc::clone(&driver).report_lag());
         driver
     }
 
@@ -100,6 +104,9 @@ impl Driver {
         let request = state.fresh_number();
         state.clients.insert(request, sender);
         self.report(&mut state, [Event::Client { request, body }]);
+        if state.node.is_busy() {
+            self.busy.notify_one();
+        }
         receiver
     }
 
@@ -314,6 +321,17 @@ impl Driver {
                 () = due => self.handle_all([Event::Woken]),
                 () = self.earlier_wake.notified() => {}
             }
+        }
+    }
+
+    /// While the node has much to do: how late a task gets its turn, which is how late any request does.
+    async fn report_lag(self: Arc<Self>) {
+        const EVERY: Duration = Duration::from_millis(10);
+        loop {
+            self.busy.notified().await;
+            let due = tokio::time::Instant::now() + EVERY;
+            tokio::time::sleep_until(due).await;
+            self.handle_all([Event::Lagged { by: due.elapsed() }]);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     clock::now,
     config::Config,
     driver::Driver,
-    http::{Answer, Backend, DebugPage, HttpSettings, NoBackup},
+    http::{self, Answer, Backend, DebugPage, HttpSettings, NoBackup},
     metrics,
     pages::View,
     run::Facts,
@@ -107,6 +107,7 @@ impl Backend for Face {
     fn accept_stream(&self, mut request: Request<Incoming>) -> Answer {
         let (answer, accepting) = self.acceptor.accept(&mut request);
         if let Some(accepting) = accepting {
+            let accepting = accepting.unwrapped_by(http::bare_socket);
             tokio::spawn(Arc::clone(&self.driver).serve_peer(accepting));
         }
         answer

@@ -1,6 +1,9 @@
 //! The pages that show a node's state, as JSON.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use quorate_membership::PeerState;
 use quorate_node::{Comparison, Node, Now, PeerStatus};
@@ -180,15 +183,22 @@ impl View<'_> {
     fn peer(&self, peer: &PeerStatus) -> Value {
         let link = self.links.and_then(|links| links.get(peer.id));
         let connected = link.is_some_and(|link| link.is_connected());
-        let last_seen =
-            peer.last_heard.map(|at| millis(self.now.instant.saturating_duration_since(at)));
+        let evidence = self.node.evidence(peer.id, self.now);
+        let ago = |at: Option<Instant>| {
+            at.map(|at| millis(self.now.instant.saturating_duration_since(at)))
+        };
+        let rtt_ms = |rtt: Option<Duration>| rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0);
         json!({
             "addr": self.config.node(peer.id).map(|node| node.addr.to_string()),
             "state": peer.state.to_string(),
             "connected": connected,
             "incarnation": peer.incarnation,
-            "rtt_ms": peer.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
-            "last_seen_ms": last_seen,
+            "reason": evidence.map(|evidence| evidence.reason.to_string()),
+            "phi": evidence.and_then(|evidence| evidence.phi),
+            "rtt_ms": rtt_ms(peer.rtt),
+            "usual_rtt_ms": rtt_ms(evidence.and_then(|evidence| evidence.usual_rtt)),
+            "last_seen_ms": ago(evidence.and_then(|evidence| evidence.last_answered)),
+            "last_spoke_ms": ago(evidence.and_then(|evidence| evidence.last_spoke)),
             "recovering": peer.is_recovering,
             "in_flight": peer.in_flight,
             "queued_bytes": link.map_or(0, |link| link.queued_bytes()),
@@ -325,6 +335,6 @@ fn comparison_page(comparison: Option<Comparison>) -> Value {
     }
 }
 
-pub(crate) fn millis(span: std::time::Duration) -> u64 {
+pub(crate) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

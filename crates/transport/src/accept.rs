@@ -1,9 +1,4 @@
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, io, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -21,7 +16,8 @@ use crate::{
     Trust,
     hello::{read_nonce, write_proof},
     pending::{Pending, Place},
-    proof::{End, PROOF_BYTES, Token, Transcript},
+    proof::{End, HexBytes, PROOF_BYTES, Transcript},
+    refusals::Refusals,
     seal::Seals,
 };
 
@@ -51,6 +47,7 @@ pub struct Acceptor {
 /// peer has proved who it is.
 pub struct Accepting {
     upgrade: OnUpgrade,
+    unwrap: fn(Upgraded) -> Result<(TcpStream, Bytes), Upgraded>,
     peer: Accepted,
     expected: Option<Expected>,
     options: StreamOptions,
@@ -63,10 +60,6 @@ struct Expected {
     place: Place,
     refusals: Refusals,
 }
-
-/// What was last said to whom, so that the log has each reason once.
-#[derive(Clone, Default)]
-struct Refusals(Arc<Mutex<BTreeMap<Option<NodeId>, String>>>);
 
 /// Why a promised stream did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +80,7 @@ pub enum AcceptError {
     #[error("the peer does not prove that it knows the cluster secret")]
     WrongProof,
     /// Too many others were about to prove who they are.
-    #[error("{MAX_UNPROVEN} later handshakes were begun before the peer proved who it is")]
+    #[error("more than {MAX_UNPROVEN} handshakes were begun before the peer proved who it is")]
     Crowded,
 }
 
@@ -109,7 +102,8 @@ impl Acceptor {
     /// has been sent, or a refusal that says why (`421` if the two nodes differ in something that
     /// they must agree on, `401` if only this one has a secret or
     /// the peer shows no certificate of its own, `400` and `426` if it is no request
-    /// for a stream). The reason is logged.
+    /// for a stream). The reason is logged, each kind of reason at most once a minute a peer. Who has yet
+    /// to prove that it knows the secret is not told the fingerprint of the cluster.
     ///
     /// With TLS the request must have come on such a connection; the [`PeerCertificate`] that was
     /// shown there is looked for among the request's extensions.
@@ -129,19 +123,17 @@ impl Acceptor {
                 // bounded.
                 let peer = Hello::read_headers(headers).map(|hello| hello.node).ok();
                 let peer = peer.filter(|node| self.peers.contains(node));
-                self.refusals.log(peer, error.to_string());
-                return (refusal(&error), None);
+                self.refusals.log(peer, &error);
+                return (refusal(&error, self.trust.secrets().is_some()), None);
             }
         };
-        if expected.is_none() {
-            self.refusals.forget(peer.node);
-        }
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, UPGRADE_PROTOCOL);
         let upgrade = hyper::upgrade::on(request);
-        (response, Some(Accepting { upgrade, peer, expected, options: self.options }))
+        let (unwrap, options) = (bare_socket as fn(_) -> _, self.options);
+        (response, Some(Accepting { upgrade, unwrap, peer, expected, options }))
     }
 
     /// Whether this node may talk to the peer, and what that one has yet to prove; writes down what
@@ -167,7 +159,7 @@ impl Acceptor {
             (Some(_), None) => return Err(HandshakeError::NoSecret { is, of }),
             (None, None) => return Ok((peer, None)),
         };
-        let nonce = Token::random();
+        let nonce = HexBytes::random();
         let transcript = Transcript::new(&hello, peer_nonce, &answer, nonce);
         let proof = secrets.first().prove(End::Acceptor, &transcript);
         write_proof(answer_headers, nonce, Some(proof));
@@ -188,18 +180,31 @@ impl Accepting {
         self.peer
     }
 
+    /// Has the socket taken out of what it is wrapped in, by a server that wraps sockets: the stream
+    /// then runs over the socket itself, and tunes it. `unwrap` gives the socket and what was read from
+    /// it already, or the same connection back. Without this only sockets that are served as they
+    /// are, in a [`TokioIo`], are found.
+    #[must_use]
+    pub fn unwrapped_by(
+        mut self,
+        unwrap: fn(Upgraded) -> Result<(TcpStream, Bytes), Upgraded>,
+    ) -> Self {
+        self.unwrap = unwrap;
+        self
+    }
+
     /// Waits, in a task of its own, until the answer has been sent and the peer has proved who it
     /// is. Until then nothing that it sends is taken for a message.
     ///
     /// # Errors
     /// [`AcceptError`] if that does not come about in time.
     pub async fn stream(self) -> Result<Stream, AcceptError> {
-        let Self { upgrade, peer, expected, options } = self;
+        let Self { upgrade, unwrap, peer, expected, options } = self;
         let after = HANDSHAKE_TIMEOUT;
         let in_time = |_| AcceptError::TimedOut { after };
         let Some(mut expected) = expected else {
             let upgraded = timeout(after, upgrade).await.map_err(in_time)??;
-            return Ok(stream_over(upgraded, peer, None, options));
+            return Ok(stream_over(unwrap(upgraded), peer, None, options));
         };
         let outcome = tokio::select! {
             outcome = timeout(after, proven(upgrade, &expected.secrets, &expected.transcript)) => {
@@ -208,12 +213,9 @@ impl Accepting {
             () = expected.place.taken_away() => Err(AcceptError::Crowded),
         };
         match outcome {
-            Ok((upgraded, seals)) => {
-                expected.refusals.forget(peer.node);
-                Ok(stream_over(upgraded, peer, Some(seals), options))
-            }
+            Ok((upgraded, seals)) => Ok(stream_over(unwrap(upgraded), peer, Some(seals), options)),
             Err(error) => {
-                expected.refusals.log(Some(peer.node), error.to_string());
+                expected.refusals.log(Some(peer.node), &error);
                 Err(error)
             }
         }
@@ -227,7 +229,7 @@ async fn proven(
     transcript: &Transcript,
 ) -> Result<(Upgraded, Seals), AcceptError> {
     let mut upgraded = TokioIo::new(upgrade.await?);
-    let mut proof = Token([0; PROOF_BYTES]);
+    let mut proof = HexBytes([0; PROOF_BYTES]);
     upgraded.read_exact(&mut proof.0).await.map_err(AcceptError::NoProof)?;
     // The one that this node has proved: whoever knows only another has gone away by now.
     let secret = secrets.first();
@@ -237,36 +239,23 @@ async fn proven(
     Ok((upgraded.into_inner(), secret.seals(End::Acceptor, transcript)))
 }
 
-impl Refusals {
-    fn log(&self, peer: Option<NodeId>, reason: String) {
-        let known = self.lock().insert(peer, reason.clone());
-        if known.as_ref() != Some(&reason) {
-            let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
-            tracing::warn!(%peer, %reason, "refused a peer's stream");
-        }
-    }
-
-    fn forget(&self, peer: NodeId) {
-        self.lock().remove(&Some(peer));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Option<NodeId>, String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// The socket that a connection is, if it is not wrapped in anything.
+pub(crate) fn bare_socket(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>()?;
+    Ok((parts.io.into_inner(), parts.read_buf))
 }
 
-/// Over the bare socket if it is one: reading through hyper's wrapper costs an extra step a call.
+/// Over the bare socket if there is one: reading through what wraps it costs extra steps a call.
 pub(crate) fn stream_over(
-    upgraded: Upgraded,
+    upgraded: Result<(TcpStream, Bytes), Upgraded>,
     peer: Accepted,
     seals: Option<Seals>,
     options: StreamOptions,
 ) -> Stream {
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => {
-            let socket = parts.io.into_inner();
+    match upgraded {
+        Ok((socket, received)) => {
             tune(&socket, options.stall);
-            Stream::with_seals(socket, parts.read_buf, peer, seals, options)
+            Stream::with_seals(socket, received, peer, seals, options)
         }
         Err(upgraded) => {
             Stream::with_seals(TokioIo::new(upgraded), Bytes::new(), peer, seals, options)
@@ -306,8 +295,14 @@ fn upgrade_required() -> Response<Full<Bytes>> {
     response
 }
 
-fn refusal(error: &HandshakeError) -> Response<Full<Bytes>> {
-    let detail = error.to_string();
+fn refusal(error: &HandshakeError, to_stranger: bool) -> Response<Full<Bytes>> {
+    let detail = match error {
+        HandshakeError::OtherCluster { is, of, .. } if to_stranger => format!(
+            "node {is} has another cluster fingerprint than node {of}, whose log names both; all \
+             nodes need the same ids, vnodes and n in nodes.json"
+        ),
+        _ => error.to_string(),
+    };
     match error {
         HandshakeError::BadHeader { .. } => problem(StatusCode::BAD_REQUEST, "Bad header", &detail),
         HandshakeError::OtherNode { .. }

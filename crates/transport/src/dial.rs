@@ -18,9 +18,11 @@ use tokio::{
 
 use crate::{
     HandshakeError, Hello, Identity, NotLoopback, STREAM_PATH, Stream, StreamOptions, Trust,
-    accept::{HANDSHAKE_TIMEOUT, UPGRADE_PROTOCOL, asks_for_upgrade, stream_over, tune},
+    accept::{
+        HANDSHAKE_TIMEOUT, UPGRADE_PROTOCOL, asks_for_upgrade, bare_socket, stream_over, tune,
+    },
     hello::{read_nonce, read_proof, write_proof},
-    proof::{End, Token, Transcript},
+    proof::{End, HexBytes, Transcript},
     seal::Seals,
 };
 
@@ -143,7 +145,7 @@ async fn shake_hands(
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(failed)?;
     let exchange = async move {
         let hello = identity.hello(to);
-        let nonce = trust.secrets().map(|_| Token::random());
+        let nonce = trust.secrets().map(|_| HexBytes::random());
         let response = sender.send_request(request(addr, &hello, nonce)).await.map_err(failed)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(refused(addr, response).await);
@@ -169,7 +171,7 @@ async fn shake_hands(
                 Some(seals)
             }
         };
-        Ok(stream_over(upgraded.into_inner(), peer, seals, options))
+        Ok(stream_over(bare_socket(upgraded.into_inner()), peer, seals, options))
     };
     // The connection only moves the exchange along; what goes wrong on it the exchange reports.
     let (_, stream) = tokio::join!(connection.with_upgrades(), exchange);
@@ -194,9 +196,9 @@ fn check_proof(
     headers: &HeaderMap,
     trust: &Trust,
     hello: &Hello,
-    nonce: Token,
+    nonce: HexBytes,
     answer: &Hello,
-) -> Result<(Token, Seals), HandshakeError> {
+) -> Result<(HexBytes, Seals), HandshakeError> {
     let (is, of) = (answer.node, hello.node);
     let secrets = trust.secrets().expect("only with secrets a nonce is sent");
     let (Some(peer_nonce), Some(proof)) = (read_nonce(headers)?, read_proof(headers)?) else {
@@ -208,7 +210,7 @@ fn check_proof(
     Ok((secret.prove(End::Dialer, &transcript), secret.seals(End::Dialer, &transcript)))
 }
 
-fn request(addr: SocketAddr, hello: &Hello, nonce: Option<Token>) -> Request<Empty<Bytes>> {
+fn request(addr: SocketAddr, hello: &Hello, nonce: Option<HexBytes>) -> Request<Empty<Bytes>> {
     let mut request = Request::post(STREAM_PATH)
         .header(HOST, addr.to_string())
         .header(CONNECTION, HeaderValue::from_static("upgrade"))

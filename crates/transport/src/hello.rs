@@ -5,7 +5,7 @@ use std::{fmt, ops::RangeInclusive, str::FromStr};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use quorate_record::NodeId;
 
-use crate::{Protocol, proof::Token};
+use crate::{Protocol, proof::HexBytes};
 
 const NODE: HeaderName = HeaderName::from_static("quorate-node");
 const TO: HeaderName = HeaderName::from_static("quorate-to");
@@ -239,21 +239,21 @@ impl Hello {
 }
 
 /// Adds a nonce, and a proof if there is one yet.
-pub(crate) fn write_proof(headers: &mut HeaderMap, nonce: Token, proof: Option<Token>) {
-    for (name, token) in [(NONCE, Some(nonce)), (PROOF, proof)] {
-        let Some(token) = token else { continue };
-        let value = HeaderValue::try_from(token.to_string()).expect("hex digits are plain ASCII");
+pub(crate) fn write_proof(headers: &mut HeaderMap, nonce: HexBytes, proof: Option<HexBytes>) {
+    for (name, bytes) in [(NONCE, Some(nonce)), (PROOF, proof)] {
+        let Some(bytes) = bytes else { continue };
+        let value = HeaderValue::try_from(bytes.to_string()).expect("hex digits are plain ASCII");
         headers.insert(name, value);
     }
 }
 
 /// The nonce of the speaker, if it has one: it wants proofs.
-pub(crate) fn read_nonce(headers: &HeaderMap) -> Result<Option<Token>, HandshakeError> {
+pub(crate) fn read_nonce(headers: &HeaderMap) -> Result<Option<HexBytes>, HandshakeError> {
     headers.contains_key(NONCE).then(|| read(headers, "Quorate-Nonce")).transpose()
 }
 
 /// The proof of the speaker, if it has one.
-pub(crate) fn read_proof(headers: &HeaderMap) -> Result<Option<Token>, HandshakeError> {
+pub(crate) fn read_proof(headers: &HeaderMap) -> Result<Option<HexBytes>, HandshakeError> {
     headers.contains_key(PROOF).then(|| read(headers, "Quorate-Proof")).transpose()
 }
 

@@ -61,6 +61,7 @@ mod outbox;
 mod pending;
 mod proof;
 mod protocol;
+mod refusals;
 mod seal;
 mod stream;
 mod tls;

@@ -3,12 +3,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::oneshot;
 
 /// The handshakes of peers that have not proved yet who they are: so many at most.
 ///
-/// One too many takes the place of the oldest. A peer needs its place for one round trip; strangers
-/// who hold theirs for as long as they may so do not keep it out.
+/// One too many takes the place of another, whichever chance says. A peer needs its place for one
+/// round trip; strangers who hold theirs for as long as they may do not keep it out, and those who
+/// begin one handshake after the other cannot know whose place they take.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
     most: usize,
@@ -39,16 +41,25 @@ impl Pending {
         let mut places = self.lock();
         let number = places.next;
         places.next += 1;
-        places.taken.insert(number, sender);
-        if places.taken.len() > self.most {
-            places.taken.pop_first();
+        if places.taken.len() >= self.most {
+            let chosen = random_below(places.taken.len());
+            let number = places.taken.keys().nth(chosen).copied();
+            number.map(|number| places.taken.remove(&number));
         }
+        places.taken.insert(number, sender);
         Place { number, pending: self.clone(), taken_away }
     }
 
     fn lock(&self) -> MutexGuard<'_, Places> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One of the numbers below `end`, which is small, with almost equal chances.
+fn random_below(end: usize) -> usize {
+    let mut bytes = [0; 4];
+    SystemRandom::new().fill(&mut bytes).expect("the system gives random bytes");
+    u32::from_le_bytes(bytes) as usize % end
 }
 
 impl Place {
@@ -68,23 +79,35 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn one_too_many_takes_the_place_of_the_oldest() {
-        let pending = Pending::new(2);
-        let mut first = pending.enter();
-        let second = pending.enter();
-        drop(second);
-        let mut third = pending.enter();
-        assert_eq!(pending.lock().taken.len(), 2, "a place that was left is free");
-        let fourth = pending.enter();
-        first.taken_away().await;
-        assert!(
-            third
-                .taken_away
-                .try_recv()
-                .is_err_and(|error| error == oneshot::error::TryRecvError::Empty)
+    fn is_taken_away(place: &mut Place) -> bool {
+        place.taken_away.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+    }
+
+    #[test]
+    fn one_too_many_takes_the_place_of_one_other() {
+        let pending = Pending::new(4);
+        let mut first: Vec<Place> = (0..4).map(|_| pending.enter()).collect();
+        assert!(first.iter_mut().all(|place| !is_taken_away(place)));
+        let mut fifth = pending.enter();
+        assert!(!is_taken_away(&mut fifth));
+        assert_eq!(
+            first.iter_mut().filter_map(|place| is_taken_away(place).then_some(())).count(),
+            1
         );
-        drop((first, third, fourth));
-        assert!(pending.lock().taken.is_empty());
+        assert_eq!(pending.lock().taken.len(), 4);
+        drop((first, fifth));
+        assert!(pending.lock().taken.is_empty(), "a place that was left is free");
+    }
+
+    #[test]
+    fn nobody_can_say_whose_place_is_taken() {
+        let oldest_gave_way = |_| {
+            let pending = Pending::new(4);
+            let mut first: Vec<Place> = (0..4).map(|_| pending.enter()).collect();
+            let _fifth = pending.enter();
+            is_taken_away(&mut first[0])
+        };
+        let times = (0..200).filter(|&i| oldest_gave_way(i)).count();
+        assert!((1..200).contains(&times), "{times} of 200 times");
     }
 }

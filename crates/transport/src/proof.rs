@@ -27,7 +27,7 @@ pub(crate) enum End {
 
 /// 32 bytes in a header, as 64 hex digits: a nonce or a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token(pub(crate) [u8; PROOF_BYTES]);
+pub(crate) struct HexBytes(pub(crate) [u8; PROOF_BYTES]);
 
 /// A secret, which is never shown.
 pub(crate) struct Secret {
@@ -65,7 +65,7 @@ impl End {
     }
 }
 
-impl Token {
+impl HexBytes {
     /// A nonce.
     ///
     /// # Panics
@@ -77,13 +77,13 @@ impl Token {
     }
 }
 
-impl fmt::Display for Token {
+impl fmt::Display for HexBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
-impl FromStr for Token {
+impl FromStr for HexBytes {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -103,9 +103,9 @@ impl FromStr for Token {
 impl Transcript {
     pub(crate) fn new(
         dialer: &Hello,
-        dialer_nonce: Token,
+        dialer_nonce: HexBytes,
         acceptor: &Hello,
-        acceptor_nonce: Token,
+        acceptor_nonce: HexBytes,
     ) -> Self {
         let mut bytes = Vec::with_capacity(256);
         for (hello, nonce) in [(dialer, dialer_nonce), (acceptor, acceptor_nonce)] {
@@ -131,16 +131,16 @@ impl Secret {
 
     /// What shows that the node at this end knows the secret. What one end says is of no use to
     /// the other.
-    pub(crate) fn prove(&self, end: End, transcript: &Transcript) -> Token {
+    pub(crate) fn prove(&self, end: End, transcript: &Transcript) -> HexBytes {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(end.proof_label());
         context.update(&transcript.0);
-        Token(context.sign().as_ref().try_into().expect("a SHA-256 has 32 bytes"))
+        HexBytes(context.sign().as_ref().try_into().expect("a SHA-256 has 32 bytes"))
     }
 
     /// Whether the node at this end knows the secret. Takes as long for a wrong proof as for a
     /// right one.
-    pub(crate) fn is_proof(&self, end: End, transcript: &Transcript, proof: &Token) -> bool {
+    pub(crate) fn is_proof(&self, end: End, transcript: &Transcript, proof: &HexBytes) -> bool {
         let said = [end.proof_label(), &transcript.0].concat();
         hmac::verify(&self.key, &said, &proof.0).is_ok()
     }
@@ -175,7 +175,7 @@ mod tests {
 
     fn transcript() -> Transcript {
         let answer = Hello { protocols: 3..=3, ..hello("n2", "n1") };
-        Transcript::new(&hello("n1", "n2"), Token([1; 32]), &answer, Token([2; 32]))
+        Transcript::new(&hello("n1", "n2"), HexBytes([1; 32]), &answer, HexBytes([2; 32]))
     }
 
     fn secret() -> Secret {
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn a_proof_is_of_everything_that_both_said() {
         let (dialer, acceptor) = (hello("n1", "n2"), hello("n2", "n1"));
-        let (n, m) = (Token([1; 32]), Token([2; 32]));
+        let (n, m) = (HexBytes([1; 32]), HexBytes([2; 32]));
         let good = Transcript::new(&dialer, n, &acceptor, m);
         let proof = secret().prove(End::Dialer, &good);
         let n3 = NodeId::new("n3").unwrap();
@@ -242,8 +242,12 @@ mod tests {
     fn each_direction_and_each_connection_has_its_own_key() {
         let frame =
             |end, transcript: &Transcript| secret().seals(end, transcript).sealer.farewell();
-        let other =
-            Transcript::new(&hello("n1", "n2"), Token([3; 32]), &hello("n2", "n1"), Token([2; 32]));
+        let other = Transcript::new(
+            &hello("n1", "n2"),
+            HexBytes([3; 32]),
+            &hello("n2", "n1"),
+            HexBytes([2; 32]),
+        );
         let frames = [
             frame(End::Dialer, &transcript()),
             frame(End::Acceptor, &transcript()),
@@ -262,10 +266,10 @@ mod tests {
 
     #[test]
     fn a_token_is_64_hex_digits() {
-        let token = Token::random();
+        let token = HexBytes::random();
         assert_eq!(token.to_string().parse(), Ok(token));
         for bad in ["", &"0".repeat(63), &"0".repeat(65), &"+".repeat(64), &"é".repeat(32)] {
-            assert!(bad.parse::<Token>().is_err(), "{bad}");
+            assert!(bad.parse::<HexBytes>().is_err(), "{bad}");
         }
     }
 }

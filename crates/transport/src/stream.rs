@@ -8,6 +8,7 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_node::Message;
+use quorate_record::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     time::{Instant, Sleep, sleep, timeout},
@@ -25,11 +26,14 @@ const READ_BYTES: usize = 64 * 1024;
 /// With less room than this, a read gets new memory.
 const ENOUGH_BYTES: usize = 8 * 1024;
 
+const QUEUE_BYTES: usize = 33 << 20;
+const _: () = assert!(QUEUE_BYTES >= 4 * (MAX_VALUE_BYTES + MAX_KEY_BYTES + 1024));
+
 /// The limits of one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamOptions {
-    /// How many bytes may wait to be written, or a single larger message. Default 16 MiB: two of the
-    /// largest values.
+    /// How many bytes may wait to be written, or a single larger message. Default 33 MiB: four of the
+    /// largest values, and what goes with them.
     pub queue_bytes: usize,
     /// How long the peer may take nothing of what waits for it. Default 5 s.
     pub stall: Duration,
@@ -41,7 +45,7 @@ pub struct StreamOptions {
 impl Default for StreamOptions {
     fn default() -> Self {
         Self {
-            queue_bytes: 16 * 1024 * 1024,
+            queue_bytes: QUEUE_BYTES,
             stall: Duration::from_secs(5),
             silence: Some(Duration::from_secs(10)),
         }

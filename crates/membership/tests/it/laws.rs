@@ -13,6 +13,7 @@ enum Fact {
     Connected(u8),
     Lost(u8),
     Heard(u8),
+    Spoke(u8),
     Ponged(u8, Duration),
     Nothing,
 }
@@ -23,6 +24,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         2 => peer().prop_map(Fact::Connected),
         1 => peer().prop_map(Fact::Lost),
         4 => peer().prop_map(Fact::Heard),
+        1 => peer().prop_map(Fact::Spoke),
         2 => (peer(), 0..3000_u64).prop_map(|(p, ms)| Fact::Ponged(p, Duration::from_millis(ms))),
         3 => Just(Fact::Nothing),
     ]
@@ -43,6 +45,7 @@ fn feed(peers: &mut Membership<u8>, fact: &Fact, now: Instant) {
         Fact::Connected(peer) => peers.connected(peer, now),
         Fact::Lost(peer) => peers.lost(peer, now),
         Fact::Heard(peer) => peers.heard(peer, now),
+        Fact::Spoke(peer) => peers.spoke(peer, now),
         Fact::Ponged(peer, rtt) => peers.ponged(peer, now.checked_sub(rtt).unwrap_or(now), now),
         Fact::Nothing => {}
     }
@@ -73,14 +76,17 @@ impl Meaning {
         }
     }
 
-    fn state(&self, options: &MembershipOptions, now: Instant) -> PeerState {
+    /// The states that a peer may be in, given how long each may take.
+    fn allows(&self, state: PeerState, options: &MembershipOptions, now: Instant) -> bool {
         let silence = now - self.heard;
         match (self.tried, self.connected) {
-            (true, false) => PeerState::Down,
-            _ if silence >= options.down_after => PeerState::Down,
-            (false, _) => PeerState::Suspect,
-            _ if silence >= options.suspect_after => PeerState::Suspect,
-            _ => PeerState::Up,
+            (true, false) => state == PeerState::Down,
+            (false, _) if silence < options.down_after => state == PeerState::Suspect,
+            (false, _) => state == PeerState::Down,
+            _ if silence < options.acceptable_pause => state == PeerState::Up,
+            _ if silence < options.down_after * 3 / 4 => true,
+            _ if silence < options.down_after + options.doubt_self_for => state != PeerState::Up,
+            _ => state == PeerState::Down,
         }
     }
 }
@@ -88,7 +94,7 @@ impl Meaning {
 proptest! {
     /// A driver that ticks when asked to sees what the facts mean, and nothing else.
     #[test]
-    fn the_state_is_a_function_of_the_facts(steps in facts()) {
+    fn the_state_is_what_the_facts_allow(steps in facts()) {
         let options = MembershipOptions::default();
         let mut now = origin();
         let mut peers = Membership::new(PEERS, options, now);
@@ -104,7 +110,11 @@ proptest! {
             feed(&mut peers, fact, now);
             for (peer, meaning) in &mut meanings {
                 meaning.take(fact, *peer, now);
-                prop_assert_eq!(peers.state(*peer), Some(meaning.state(&options, now)));
+                let state = peers.state(*peer).unwrap();
+                prop_assert!(meaning.allows(state, &options, now), "{peer}: {state}");
+                let phi = peers.evidence(*peer, now).unwrap().phi;
+                prop_assert_eq!(phi.is_some(), meaning.connected);
+                prop_assert!(phi.is_none_or(|phi| (0.0..=1_000.0).contains(&phi)));
             }
             while let Some(action) = peers.poll_action() {
                 if let MembershipAction::Changed { peer, from, to } = action {
@@ -140,6 +150,7 @@ proptest! {
                 Fact::Heard(peer) | Fact::Ponged(peer, _) => {
                     heard_since_loss.insert(peer, true);
                 }
+                Fact::Spoke(_) => {}
                 Fact::Nothing => peers.tick(now),
             }
             while let Some(action) = peers.poll_action() {

@@ -270,6 +270,20 @@ fn a_replica_that_is_only_suspected_is_asked_last() {
 }
 
 #[test]
+fn peers_are_not_late_before_they_have_been_asked() {
+    // Nothing is known of how long answers take, so a read hedges after 20 ms.
+    for own_disk_ms in [18, 28] {
+        let mut world = World::new(3, without_anti_entropy());
+        written(world.put(id(1), "cat", "meow", quorum(true)));
+        world.run(Duration::from_millis(100));
+        world.set_link_delay(Duration::from_millis(5));
+        world.set_read_delay(id(1), Duration::from_millis(own_disk_ms));
+        assert_eq!(value(world.get(id(1), "cat", quorum(true))), Some("meow".into()));
+        assert_eq!(world.node(id(1)).counters().hedges, 0, "{own_disk_ms}");
+    }
+}
+
+#[test]
 fn a_full_disk_is_told_and_service_goes_on_elsewhere_and_afterwards() {
     let mut world = World::new(3, without_anti_entropy());
     written(world.put(id(1), "cat", "meow", quorum(true)));

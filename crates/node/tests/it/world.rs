@@ -38,6 +38,7 @@ struct Machine {
     node: Option<Node>,
     disk: Disk,
     clock_offset_ms: i64,
+    read_delay: Duration,
 }
 
 /// Keeps everything; full when told so.
@@ -111,7 +112,12 @@ impl World {
             ring,
         };
         for number in 1..=nodes {
-            let machine = Machine { node: None, disk: Disk::default(), clock_offset_ms: 0 };
+            let machine = Machine {
+                node: None,
+                disk: Disk::default(),
+                clock_offset_ms: 0,
+                read_delay: Duration::ZERO,
+            };
             world.nodes.insert(id(number), machine);
         }
         for number in 1..=nodes {
@@ -154,6 +160,11 @@ impl World {
 
     pub(crate) fn plant(&mut self, node: NodeId, key: Key, record: Record) {
         self.machine(node).disk.records.insert(key, record);
+    }
+
+    /// How long a node's disk takes to find a record from now on.
+    pub(crate) fn set_read_delay(&mut self, node: NodeId, delay: Duration) {
+        self.machine(node).read_delay = delay;
     }
 
     /// Makes what a node holds for a key unreadable, until it is written anew.
@@ -381,7 +392,7 @@ impl World {
         let Some(machine) = self.nodes.get_mut(&to) else { return };
         let Some(node) = &mut machine.node else { return };
         node.handle(event, now);
-        let mut sent = Vec::new();
+        let (mut sent, mut late) = (Vec::new(), Vec::new());
         while let Some(action) = node.poll_action() {
             match action {
                 Action::Send { to: peer, message } => sent.push((peer, message)),
@@ -389,6 +400,12 @@ impl World {
                 Action::Respond { via, message } => {
                     let peer = id(usize::try_from(via).expect("a node's number"));
                     sent.push((peer, message));
+                }
+                Action::Store { id, request: request @ StoreRequest::Get { .. } }
+                    if !machine.read_delay.is_zero() =>
+                {
+                    let reply = machine.disk.submit(request);
+                    late.push((now.instant + machine.read_delay, Event::Store { id, reply }));
                 }
                 Action::Store { id, request } => {
                     let reply = machine.disk.submit(request);
@@ -410,6 +427,9 @@ impl World {
                 Action::Answer { .. } => panic!("nobody asked directly"),
             }
         }
+        for (at, event) in late {
+            self.report_at(at, to, event);
+        }
         for (peer, message) in sent {
             self.send(to, peer, message);
         }
@@ -430,7 +450,13 @@ impl World {
         }
         let via = from.as_str()[1..].parse().expect("named after its number");
         let at = self.now + self.link_delay;
-        self.in_flight.push_back((at, to, Event::Received { from, via, message }));
+        self.report_at(at, to, Event::Received { from, via, message });
+    }
+
+    /// What comes at the same time comes in the order in which it was sent.
+    fn report_at(&mut self, at: Instant, to: NodeId, event: Event) {
+        let place = self.in_flight.partition_point(|(other, ..)| *other <= at);
+        self.in_flight.insert(place, (at, to, event));
     }
 
     fn now_at(&self, node: NodeId) -> Now {

@@ -67,7 +67,7 @@ impl Upload {
         limits: &HttpLimits,
         budget: &'a Budget,
     ) -> Result<Received<'a>, Problem> {
-        let full = || Problem::unavailable("too many bodies are being received");
+        let full = || Problem::overloaded("too many bodies are being received");
         let announced = match self.incoming.size_hint().exact() {
             Some(len) => match usize::try_from(len) {
                 Ok(len) if len <= most_bytes => Some(len),

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::seats::Seat;
+use super::guests::Guest;
 
 /// A connection that watches what is read from it: for requests whose length can be understood in
 /// two ways, and for heads that take too long.
@@ -29,7 +29,7 @@ pub(super) struct Watched<S> {
     stream: S,
     scan: Scan,
     findings: Arc<Findings>,
-    seat: Arc<Seat>,
+    guest: Arc<Guest>,
     rests: bool,
     stalled: bool, // some of an answer has not been taken yet
     limits: ReadLimits,
@@ -69,7 +69,7 @@ const NONE: u64 = u64::MAX;
 const MAX_LINE_BYTES: usize = 32 * 1024;
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, limits: ReadLimits, seat: Arc<Seat>) -> (Self, Arc<Findings>) {
+    pub(super) fn new(stream: S, limits: ReadLimits, guest: Arc<Guest>) -> (Self, Arc<Findings>) {
         let findings = Arc::new(Findings {
             first_ambiguous: AtomicU64::new(NONE),
             asked: AtomicU64::new(0),
@@ -80,7 +80,7 @@ impl<S> Watched<S> {
             stream,
             scan: Scan::default(),
             findings: Arc::clone(&findings),
-            seat,
+            guest,
             rests: true,
             stalled: false,
             limits,
@@ -89,13 +89,17 @@ impl<S> Watched<S> {
         (watched, findings)
     }
 
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+
     /// Says that this connection is idle if all requests are answered, all answers are taken, and
     /// nothing of another request has come.
     fn rest_if_idle(&mut self) {
         let Some(Awaited { rest_of_head: false, requests }) = self.scan.awaited() else { return };
         if !self.rests && !self.is_owed(requests) {
             self.rests = true;
-            self.seat.rest();
+            self.guest.rest();
         }
     }
 
@@ -174,7 +178,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             return self.poll_patience(cx);
         }
         if std::mem::take(&mut self.rests) {
-            self.seat.work();
+            self.guest.work();
         }
         self.scan.feed(&buf.filled()[before..]);
         if let State::Ambiguous = self.scan.state {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use hyper::{
     Method, StatusCode,
@@ -16,12 +18,14 @@ use super::{
     refusal, routes::Face,
 };
 
-/// `GET`, `HEAD`, `PUT` and `DELETE` of `/kv/{raw_key}`.
+/// `GET`, `HEAD`, `PUT` and `DELETE` of `/kv/{raw_key}`, which `waited` for its turn, out of the
+/// time that it may take.
 pub(super) async fn call(
     face: &Face,
     raw_key: &str,
     parts: &Parts,
     upload: &mut Upload,
+    waited: Duration,
 ) -> Result<Answer, Problem> {
     let settings = face.settings();
     let key = key_path::key(raw_key)?;
@@ -51,9 +55,13 @@ pub(super) async fn call(
     if wait && !is_write {
         return Err(Problem::bad("wait", "only a write is waited for"));
     }
+    // Nobody waits for the answer any more.
+    let Some(timeout) = timeout.checked_sub(waited).filter(|left| !left.is_zero()) else {
+        return Err(refused(&Refusal::Overloaded, is_write, quorum));
+    };
     let request = ClientRequest { key, operation, quorum, atomic, wait_for_owners: wait, timeout };
     match face.backend().client(request).await {
-        Ok(ClientReply::Written(Ok(receipt))) if is_write && wait => waited(&receipt, settings),
+        Ok(ClientReply::Written(Ok(receipt))) if is_write && wait => waited_for(&receipt, settings),
         Ok(ClientReply::Written(Ok(receipt))) if is_write => Ok(written(&receipt, settings, false)),
         Ok(ClientReply::Written(Err(failure))) if is_write => Err(unwritten(&failure)),
         Ok(ClientReply::Read(Ok(receipt))) if !is_write => found(receipt),
@@ -96,7 +104,7 @@ fn written(receipt: &PutReceipt<NodeId, Version>, settings: &HttpSettings, waite
 }
 
 /// The answer to a write whose client has waited until all owners hold it, or as long as it would.
-fn waited(
+fn waited_for(
     receipt: &PutReceipt<NodeId, Version>,
     settings: &HttpSettings,
 ) -> Result<Answer, Problem> {

@@ -2,7 +2,7 @@ use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::{StatusCode, server::conn::http1, service::service_fn};
+use hyper::{StatusCode, server::conn::http1, service::service_fn, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use quorate_transport::{PeerCertificate, Tls};
 use tokio::{
@@ -16,9 +16,10 @@ use tokio::{
 use super::{
     Backend, HttpLimits,
     framing::{ReadLimits, Watched},
+    guests::{Guests, Present},
+    pace::{Pace, Pauses},
     problem::Problem,
     routes::Face,
-    seats::{Seats, Taken},
     stall::Impatient,
 };
 
@@ -61,7 +62,7 @@ async fn serve_from(
     let limits = face.settings().limits.clone();
     let (stop, stopped) = watch::channel(());
     let (mut connections, mut refusals) = (JoinSet::new(), JoinSet::new());
-    let mut seats = Seats::new(max_connections);
+    let mut guests = Guests::new(max_connections);
     let mut shutdown = pin!(shutdown);
     let mut pause = Duration::ZERO;
     loop {
@@ -77,12 +78,12 @@ async fn serve_from(
             accepted = accepted => match accepted {
                 Ok(socket) => {
                     pause = Duration::ZERO;
-                    let leaving = seats.leaving();
+                    let leaving = guests.leaving();
                     if connections.len() < max_connections + leaving
-                        || (leaving < limits.max_refusals && seats.vacate())
+                        || (leaving < limits.max_refusals && guests.vacate())
                     {
-                        let (face, seat) = (Arc::clone(&face), seats.take());
-                        connections.spawn(connection(socket, seat, face, stopped.clone()));
+                        let (face, guest) = (Arc::clone(&face), guests.welcome());
+                        connections.spawn(connection(socket, guest, face, stopped.clone()));
                     } else if face.settings().tls.is_none() && refusals.len() < limits.max_refusals {
                         refusals.spawn(refuse(socket, limits.clone()));
                     }
@@ -118,45 +119,67 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-async fn connection(socket: TcpStream, seat: Taken, face: Arc<Face>, stopped: watch::Receiver<()>) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
+async fn connection(
+    socket: TcpStream,
+    guest: Present,
+    face: Arc<Face>,
+    stopped: watch::Receiver<()>,
+) {
+    if let Err(error) = tune(&socket, face.settings().limits.write_timeout) {
+        tracing::debug!(%error, "cannot tune a socket");
     }
     match face.settings().tls.clone() {
-        None => converse(socket, seat, None, face, stopped).await,
+        None => converse(socket, guest, None, face, stopped).await,
         // In a box, so that a connection without TLS has no room for the state of one.
-        Some(tls) => Box::pin(encrypted(tls, socket, seat, face, stopped)).await,
+        Some(tls) => Box::pin(encrypted(tls, socket, guest, face, stopped)).await,
     }
+}
+
+/// Answers go out at once, and the system gives up whoever acknowledges nothing for so long, instead
+/// of sending again for a quarter of an hour.
+fn tune(socket: &TcpStream, patience: Duration) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    {
+        let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        rustix::net::sockopt::set_tcp_user_timeout(socket, patience_ms)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = patience;
+    Ok(())
 }
 
 async fn encrypted(
     tls: Tls,
     socket: TcpStream,
-    seat: Taken,
+    guest: Present,
     face: Arc<Face>,
     mut stopped: watch::Receiver<()>,
 ) {
     let accepted = tokio::select! {
         accepted = tls.accept(socket) => accepted,
         _ = stopped.changed() => return,
-        () = seat.0.asked_to_leave() => return,
+        () = guest.0.asked_to_leave() => return,
     };
     match accepted {
-        Ok((stream, shown)) => converse(stream, seat, shown, face, stopped).await,
+        Ok((stream, shown)) => converse(stream, guest, shown, face, stopped).await,
         Err(error) => tracing::debug!(%error, "a connection did not become one with TLS"),
     }
 }
 
 async fn converse(
     socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    seat: Taken,
+    guest: Present,
     shown: Option<PeerCertificate>,
     face: Arc<Face>,
     mut stopped: watch::Receiver<()>,
 ) {
-    let HttpLimits { head_timeout, idle_timeout, write_timeout, .. } = face.settings().limits;
+    let HttpLimits {
+        head_timeout, idle_timeout, write_timeout, first_pause, longest_pause, ..
+    } = face.settings().limits;
+    let pace = Arc::new(Pace::new(Pauses { first: first_pause, most: longest_pause }));
     let patience = ReadLimits { head: head_timeout, idle: idle_timeout };
-    let (socket, findings) = Watched::new(socket, patience, Arc::clone(&seat.0));
+    let (socket, findings) = Watched::new(socket, patience, Arc::clone(&guest.0));
     let socket = Impatient::new(socket, write_timeout);
     let service = service_fn(move |mut request| {
         let is_clear = findings.next_is_clear();
@@ -164,8 +187,9 @@ async fn converse(
             request.extensions_mut().insert(shown.clone());
         }
         let (face, findings) = (Arc::clone(&face), Arc::clone(&findings));
+        let pace = Arc::clone(&pace);
         async move {
-            let answer = face.answer(request, is_clear).await;
+            let answer = face.answer(request, is_clear, &pace).await;
             findings.answered();
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 findings.end();
@@ -187,7 +211,7 @@ async fn converse(
         ended = connection.as_mut() => ended,
         () = async { tokio::select! {
             _ = stopped.changed() => {}
-            () = seat.0.asked_to_leave() => {}
+            () = guest.0.asked_to_leave() => {}
         } } => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -196,6 +220,16 @@ async fn converse(
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// The socket of a connection that was upgraded, and what has been read from it already; the same
+/// connection if it is one of TLS.
+///
+/// # Errors
+/// The connection, if there is something below that must not be left out.
+pub(crate) fn bare_socket(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
+    let parts = upgraded.downcast::<TokioIo<Impatient<Watched<TcpStream>>>>()?;
+    Ok((parts.io.into_inner().into_inner().into_inner(), parts.read_buf))
 }
 
 /// Tells somebody beyond the limit so, without reading what is asked.

@@ -19,6 +19,7 @@ mod budget;
 mod framing;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod guests;
 mod hosts;
 mod internal;
 mod json;
@@ -26,12 +27,12 @@ mod key_path;
 mod kv;
 mod listener;
 mod operator;
+mod pace;
 mod params;
 mod problem;
 mod receipt;
 mod refusal;
 mod routes;
-mod seats;
 mod settings;
 mod stall;
 #[cfg(test)]
@@ -41,5 +42,6 @@ mod throttle;
 pub use answer::Answer;
 pub use backend::{Backend, DebugPage, NoBackup};
 pub(crate) use json::ShownKey;
+pub(crate) use listener::bare_socket;
 pub use listener::serve;
 pub use settings::{HttpLimits, HttpSettings};

@@ -16,6 +16,7 @@ pub(super) struct Problem {
     detail: Cow<'static, str>,
     fields: Vec<(&'static str, Value)>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    is_overload: bool,
 }
 
 #[derive(Serialize)]
@@ -30,7 +31,13 @@ struct Form<'a> {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), fields: Vec::new(), headers: Vec::new() }
+        Self {
+            status,
+            detail: detail.into(),
+            fields: Vec::new(),
+            headers: Vec::new(),
+            is_overload: false,
+        }
     }
 
     /// `400`, because of the named parameter, field or header.
@@ -42,6 +49,11 @@ impl Problem {
     pub(super) fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             .header(RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// `503`, since too much is asked of this node.
+    pub(super) fn overloaded(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { is_overload: true, ..Self::unavailable(detail) }
     }
 
     /// `413`; the connection ends with it.
@@ -89,6 +101,11 @@ impl Problem {
 
     pub(super) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// Whether it was refused since too much is asked of this node.
+    pub(super) fn is_overload(&self) -> bool {
+        self.is_overload
     }
 
     pub(super) fn detail(&self) -> &str {

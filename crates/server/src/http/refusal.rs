@@ -10,6 +10,7 @@ pub(super) fn problem(refusal: &Refusal) -> Problem {
         Refusal::NotOwner => Problem::new(StatusCode::MISDIRECTED_REQUEST, detail),
         Refusal::TooFarAhead | Refusal::Malformed => Problem::new(StatusCode::BAD_REQUEST, detail),
         Refusal::TooLate => Problem::new(StatusCode::GATEWAY_TIMEOUT, detail),
+        Refusal::Overloaded => Problem::overloaded(detail),
         _ => Problem::unavailable(detail),
     }
 }

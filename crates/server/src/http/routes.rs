@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use hyper::{
     Request, StatusCode,
@@ -6,6 +6,7 @@ use hyper::{
     header::{ALLOW, CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS},
     http::request::Parts,
 };
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Answer, Backend, DebugPage, HttpSettings,
@@ -14,6 +15,7 @@ use super::{
     budget::Budget,
     hosts::Hosts,
     internal, kv, operator,
+    pace::{Pace, Spread},
     problem::Problem,
     throttle::Throttle,
 };
@@ -26,6 +28,7 @@ pub(super) struct Face {
     requests: Budget,
     body_bytes: Budget,
     log: Throttle,
+    spread: Spread,
 }
 
 /// What a path names. Paths are compared as they were sent, without any normalisation.
@@ -55,6 +58,7 @@ impl Face {
             requests: Budget::new(settings.max_in_flight),
             body_bytes: Budget::new(settings.limits.max_body_bytes_in_flight),
             log: Throttle::default(),
+            spread: Spread::default(),
             backend,
         }
     }
@@ -79,8 +83,14 @@ impl Face {
         upload.ignore(&self.settings().limits, &self.body_bytes).await
     }
 
-    /// Answers one request. `is_clear` says whether it can only end in one place.
-    pub(super) async fn answer(&self, request: Request<Incoming>, is_clear: bool) -> Answer {
+    /// Answers one request. `is_clear` says whether it can only end in one place, `pace` how its
+    /// connection fared.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        is_clear: bool,
+        pace: &Pace,
+    ) -> Answer {
         let (parts, incoming) = request.into_parts();
         let opened = self.open(&parts, is_clear);
         if let Ok(Route::Stream) = opened {
@@ -88,7 +98,7 @@ impl Face {
         }
         let mut upload = Upload::new(&parts.headers, incoming);
         let result = match opened {
-            Ok(route) => self.carry_out(route, &parts, &mut upload).await,
+            Ok(route) => self.carry_out(route, &parts, &mut upload, pace).await,
             Err(problem) => Err(problem),
         };
         let is_withheld = upload.is_withheld();
@@ -150,14 +160,14 @@ impl Face {
         route: Route<'_>,
         parts: &Parts,
         upload: &mut Upload,
+        pace: &Pace,
     ) -> Result<Answer, Problem> {
+        if let Route::Kv { raw_key } = route {
+            return self.paced(raw_key, parts, upload, pace).await;
+        }
         let _share = match route.class() {
             Class::Client | Class::Peer | Class::Stream => {
-                Some(self.requests.take(1).ok_or_else(|| {
-                    let problem = Problem::unavailable("too many requests at once");
-                    let is_write = route.class() == Class::Client && !parts.method.is_safe();
-                    if is_write { kv::not_begun(problem) } else { problem }
-                })?)
+                Some(self.requests.take(1).ok_or_else(too_many)?)
             }
             // Who watches a node must see it above all when it is overloaded.
             Class::Probe | Class::Operator => {
@@ -167,7 +177,6 @@ impl Face {
         };
         let query = parts.uri.query().unwrap_or_default();
         match route {
-            Route::Kv { raw_key } => kv::call(self, raw_key, parts, upload).await,
             Route::Health => Ok(operator::health()),
             Route::Ready => operator::ready(self),
             Route::Metrics => Ok(operator::metrics(self)),
@@ -179,9 +188,40 @@ impl Face {
             Route::Put => internal::put(self, upload).await,
             Route::Get => internal::get(self, upload).await,
             Route::Keys => internal::keys(self, upload).await,
-            Route::Stream | Route::Planned(_) => unreachable!("answered before"),
+            Route::Kv { .. } | Route::Stream | Route::Planned(_) => unreachable!("answered before"),
         }
     }
+
+    /// Carries out a client's request when its connection may ask for something again.
+    async fn paced(
+        &self,
+        raw_key: &str,
+        parts: &Parts,
+        upload: &mut Upload,
+        pace: &Pace,
+    ) -> Result<Answer, Problem> {
+        let (came, mut waited) = (Instant::now(), Duration::ZERO);
+        if let Some(due) = pace.due(came) {
+            sleep_until(due).await;
+            waited = came.elapsed();
+        }
+        let result = match self.requests.take(1) {
+            Some(_share) => kv::call(self, raw_key, parts, upload, waited).await,
+            None if parts.method.is_safe() => Err(too_many()),
+            None => Err(kv::not_begun(too_many())),
+        };
+        match &result {
+            Err(problem) if problem.is_overload() => {
+                pace.refuse(Instant::now(), self.spread.next());
+            }
+            _ => pace.forget(),
+        }
+        result
+    }
+}
+
+fn too_many() -> Problem {
+    Problem::overloaded("too many requests at once")
 }
 
 impl<'a> Route<'a> {

@@ -64,6 +64,11 @@ pub struct HttpLimits {
     /// Most connections above `max_connections` that are told so; more are only closed. As many
     /// may be on their way out to make room.
     pub max_refusals: usize,
+    /// How long a client that was refused for overload is not listened to on the same connection if it
+    /// asks again sooner; doubles each time, up to `longest_pause`. Give or take a quarter.
+    pub first_pause: Duration,
+    /// The longest such pause. Less than clients usually wait for an answer.
+    pub longest_pause: Duration,
     /// How long open requests may go on once the listener was told to stop.
     pub drain: Duration,
 }
@@ -125,6 +130,8 @@ impl Default for HttpLimits {
             linger: Duration::from_secs(2),
             linger_bytes: 16 * 1024 * 1024,
             max_refusals: 64,
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_millis(500),
             drain: Duration::from_secs(10),
         }
     }

@@ -19,6 +19,12 @@ pub(super) struct Impatient<S> {
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
+impl<S> Impatient<S> {
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+}
+
 impl<S: AsyncWrite + Unpin> Impatient<S> {
     pub(super) fn new(stream: S, limit: Duration) -> Self {
         Self { stream, limit, stalled: None }

@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use quorate_transport::{
-    AcceptError, Acceptor, DialError, HandshakeError, Protocol, StreamEnd, StreamOptions, Trust,
-    dial, encode_frame,
+    AcceptError, Acceptor, DialError, HandshakeError, Identity, Protocol, StreamEnd, StreamOptions,
+    Trust, dial, encode_frame,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -80,6 +80,23 @@ async fn the_secret_of_another_cluster_is_refused_on_both_sides() {
     assert!(error.to_string().contains("node n2 proves none of the cluster secrets of node n1"));
     let failure = listener.failure().await;
     assert!(matches!(failure, AcceptError::NoProof(_)), "{failure}");
+}
+
+#[tokio::test]
+async fn a_stranger_is_not_told_the_fingerprint_of_the_cluster() {
+    let listener = Listener::trusting(knows(A)).await;
+    let other = Identity { fingerprint: 8, ..identity("n1") };
+    let (trust, options) = (knows(B), StreamOptions::default());
+    let reason = soon(dial(listener.addr, id("n2"), &other, &trust, options))
+        .await
+        .err()
+        .expect("it is refused")
+        .to_string();
+    assert!(
+        reason.contains("refused with 421: node n1 has another cluster fingerprint"),
+        "{reason}"
+    );
+    assert!(!reason.contains(&format!("{:016x}", identity("n2").fingerprint)), "{reason}");
 }
 
 #[tokio::test]

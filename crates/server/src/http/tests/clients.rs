@@ -6,7 +6,7 @@ use quorate_record::Record;
 use serde_json::json;
 
 use super::{
-    Server,
+    HttpSettings, Server,
     fake::{get_receipt, put_receipt, value_of, version},
     id, start, start_with,
 };
@@ -284,4 +284,37 @@ async fn only_a_known_token_lets_a_client_in() {
     }
     assert_eq!(server.call("GET /health", "", "").await.status, 200);
     assert_eq!(server.call("GET /debug/peers", "", "").await.status, 200);
+}
+
+/// So long a pause that a test ends before it.
+fn pausing_for_ever(settings: &mut HttpSettings) {
+    settings.limits.first_pause = Duration::from_secs(3_600);
+    settings.limits.longest_pause = settings.limits.first_pause;
+}
+
+#[tokio::test]
+async fn p8_who_asks_again_at_once_after_a_refusal_is_not_listened_to_and_others_are() {
+    let server = start_with(pausing_for_ever).await;
+    *server.backend.client_reply.lock().unwrap() = Some(ClientReply::Refused(Refusal::Overloaded));
+    let mut hasty = server.connect().await;
+    let refused = hasty.call("GET /kv/hasty", "", "").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+    hasty.send("GET /kv/again HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    for _ in 0..10 {
+        assert_eq!(server.call("GET /kv/other", "", "").await.status, 503);
+    }
+    let asked = server.backend.asked.lock().unwrap();
+    assert_eq!(asked.len(), 11, "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_failure_that_is_no_overload_holds_nobody_up() {
+    let server = start_with(pausing_for_ever).await;
+    let error = GetError::TooFewReplicas { needed: 2, answered: 1 };
+    let failure = ClientReply::Read(Err(Failure { error, reason: None }));
+    *server.backend.client_reply.lock().unwrap() = Some(failure);
+    let mut wire = server.connect().await;
+    for _ in 0..3 {
+        assert_eq!(wire.call("GET /kv/cat", "", "").await.status, 503);
+    }
 }

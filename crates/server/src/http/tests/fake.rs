@@ -3,7 +3,6 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, Response, body::Incoming, header::UPGRADE};
-use hyper_util::rt::TokioIo;
 use quorate_node::{ClientReply, ClientRequest, Operation, PutOutcome, Refusal};
 use quorate_quorum::{GetReceipt, PutReceipt, Round};
 use quorate_record::{Key, NodeId, Record, Timestamp, Version, Writer};
@@ -14,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    super::{Answer, Backend, DebugPage, NoBackup},
+    super::{Answer, Backend, DebugPage, NoBackup, bare_socket},
     HttpSettings, id,
 };
 
@@ -182,10 +181,11 @@ impl Backend for Fake {
             return Response::builder().status(426).body(Full::default()).unwrap();
         };
         tokio::spawn(async move {
-            let mut stream = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
+            let upgraded = hyper::upgrade::on(request).await.unwrap();
+            let (mut socket, early) = bare_socket(upgraded).expect("nothing but the socket");
             let mut bytes = [0; 4];
-            stream.read_exact(&mut bytes).await.unwrap();
-            stream.write_all(&bytes).await.unwrap();
+            early.chain(&mut socket).read_exact(&mut bytes).await.unwrap();
+            socket.write_all(&bytes).await.unwrap();
         });
         let answer = Response::builder().status(101).header("connection", "upgrade");
         answer.header(UPGRADE, protocol).body(Full::new(Bytes::new())).unwrap()

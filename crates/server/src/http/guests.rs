@@ -11,17 +11,17 @@ use tokio::sync::Notify;
 /// The connections of a listener: which of them wait for their next request, and since when, so
 /// that one of those can give way when there are too many.
 ///
-/// A request costs a few relaxed atomics; only who comes when all seats are taken has to look for
-/// one. Seats are queued under a moment that is not later than when they became idle, and put right
+/// A request costs a few relaxed atomics; only when there are as many as there may be has the next one
+/// to look for somebody who leaves. Guests are queued under a moment that is not later than when they became idle, and put right
 /// only when they come to the front: each step of a search is paid for by a request since the last
 /// one, or by the end of a connection.
-pub(super) struct Seats {
+pub(super) struct Guests {
     room: Arc<Room>,
-    queue: BTreeMap<u64, Arc<Seat>>,
+    queue: BTreeMap<u64, Arc<Guest>>,
     most: usize,
 }
 
-/// What all seats share.
+/// What all guests share.
 #[derive(Debug, Default)]
 struct Room {
     moments: AtomicU64,
@@ -29,9 +29,9 @@ struct Room {
     leaving: AtomicUsize,
 }
 
-/// The place of one connection.
+/// One connection.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct Guest {
     room: Arc<Room>,
     idle_since: AtomicU64, // a moment, or one of those below
     asked_to_leave: Notify,
@@ -41,26 +41,26 @@ const BUSY: u64 = u64::MAX;
 const LEAVING: u64 = u64::MAX - 1;
 const GONE: u64 = u64::MAX - 2;
 
-/// A [`Seat`] for as long as its connection lasts.
-pub(super) struct Taken(pub(super) Arc<Seat>);
+/// A [`Guest`] for as long as its connection lasts.
+pub(super) struct Present(pub(super) Arc<Guest>);
 
-impl Seats {
+impl Guests {
     /// For about `most` connections at once; with more it only takes more memory.
     pub(super) fn new(most: usize) -> Self {
         Self { room: Arc::default(), queue: BTreeMap::new(), most }
     }
 
-    /// A seat for a new connection, which is idle until something comes.
-    pub(super) fn take(&mut self) -> Taken {
+    /// Lets a new connection in, which is idle until something comes.
+    pub(super) fn welcome(&mut self) -> Present {
         if self.queue.len() > 2 * self.most {
-            self.queue.retain(|_, seat| seat.idle_since.load(Relaxed) != GONE);
+            self.queue.retain(|_, guest| guest.idle_since.load(Relaxed) != GONE);
         }
         let (room, now) = (Arc::clone(&self.room), self.room.moment());
         room.idle.fetch_add(1, Relaxed);
         let idle_since = AtomicU64::new(now);
-        let seat = Arc::new(Seat { room, idle_since, asked_to_leave: Notify::new() });
-        self.queue.insert(now, Arc::clone(&seat));
-        Taken(seat)
+        let guest = Arc::new(Guest { room, idle_since, asked_to_leave: Notify::new() });
+        self.queue.insert(now, Arc::clone(&guest));
+        Present(guest)
     }
 
     /// How many were asked to leave and have not gone yet.
@@ -75,13 +75,13 @@ impl Seats {
             if self.room.idle.load(Relaxed) == 0 {
                 return false;
             }
-            let Some((queued, seat)) = self.queue.pop_first() else { return false };
-            match seat.idle_since.load(Relaxed) {
+            let Some((queued, guest)) = self.queue.pop_first() else { return false };
+            match guest.idle_since.load(Relaxed) {
                 GONE | LEAVING => {}
-                since if since <= queued && seat.leave(since) => return true,
-                since if queued < since && since < GONE => drop(self.queue.insert(since, seat)),
+                since if since <= queued && guest.leave(since) => return true,
+                since if queued < since && since < GONE => drop(self.queue.insert(since, guest)),
                 // At work: whenever it becomes idle will be later than now.
-                _ => drop(self.queue.insert(self.room.moment(), seat)),
+                _ => drop(self.queue.insert(self.room.moment(), guest)),
             }
         }
         false
@@ -95,7 +95,7 @@ impl Room {
     }
 }
 
-impl Seat {
+impl Guest {
     /// The connection waits for a request of which nothing has come.
     pub(super) fn rest(&self) {
         if self.change(BUSY, self.room.moment()) {
@@ -133,9 +133,9 @@ impl Seat {
     }
 }
 
-impl Drop for Taken {
+impl Drop for Present {
     fn drop(&mut self) {
-        let Seat { room, idle_since, .. } = &*self.0;
+        let Guest { room, idle_since, .. } = &*self.0;
         match idle_since.swap(GONE, Relaxed) {
             BUSY | GONE => {}
             LEAVING => drop(room.leaving.fetch_sub(1, Relaxed)),
@@ -152,56 +152,56 @@ mod tests {
 
     use super::*;
 
-    fn is_asked_to_leave(taken: &Taken) -> bool {
-        let leaving = pin!(taken.0.asked_to_leave());
+    fn is_asked_to_leave(present: &Present) -> bool {
+        let leaving = pin!(present.0.asked_to_leave());
         leaving.poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     #[test]
     fn the_one_that_has_been_idle_the_longest_leaves_first() {
-        let mut seats = Seats::new(3);
-        let taken: Vec<_> = (0..3).map(|_| seats.take()).collect();
-        taken[0].0.work();
-        taken[0].0.rest();
+        let mut guests = Guests::new(3);
+        let present: Vec<_> = (0..3).map(|_| guests.welcome()).collect();
+        present[0].0.work();
+        present[0].0.rest();
         for at in [1, 2, 0] {
-            assert!(seats.vacate());
-            assert!(is_asked_to_leave(&taken[at]), "{at}");
+            assert!(guests.vacate());
+            assert!(is_asked_to_leave(&present[at]), "{at}");
         }
-        assert_eq!(seats.leaving(), 3);
-        assert!(!seats.vacate());
-        drop(taken);
-        assert_eq!(seats.leaving(), 0);
+        assert_eq!(guests.leaving(), 3);
+        assert!(!guests.vacate());
+        drop(present);
+        assert_eq!(guests.leaving(), 0);
     }
 
     #[test]
     fn who_works_or_has_gone_is_not_asked() {
-        let mut seats = Seats::new(2);
-        let (working, gone) = (seats.take(), seats.take());
+        let mut guests = Guests::new(2);
+        let (working, gone) = (guests.welcome(), guests.welcome());
         working.0.work();
         drop(gone);
-        assert!(!seats.vacate());
+        assert!(!guests.vacate());
         working.0.rest();
-        assert!(seats.vacate());
+        assert!(guests.vacate());
         working.0.work();
         assert!(is_asked_to_leave(&working), "what came since does not change that");
     }
 
     #[test]
-    fn seats_of_the_gone_are_forgotten() {
-        let mut seats = Seats::new(2);
+    fn the_gone_are_forgotten() {
+        let mut guests = Guests::new(2);
         for _ in 0..100 {
-            drop(seats.take());
-            assert!(seats.queue.len() <= 2 * 2 + 1);
+            drop(guests.welcome());
+            assert!(guests.queue.len() <= 2 * 2 + 1);
         }
     }
 
     #[test]
     fn looking_again_and_again_while_all_work_is_cheap_and_finds_who_rests_later() {
-        let mut seats = Seats::new(4);
-        let taken: Vec<_> = (0..4).map(|_| seats.take()).collect();
-        taken.iter().for_each(|taken| taken.0.work());
-        assert!((0..10).all(|_| !seats.vacate()));
-        taken[3].0.rest();
-        assert!(seats.vacate() && is_asked_to_leave(&taken[3]));
+        let mut guests = Guests::new(4);
+        let present: Vec<_> = (0..4).map(|_| guests.welcome()).collect();
+        present.iter().for_each(|present| present.0.work());
+        assert!((0..10).all(|_| !guests.vacate()));
+        present[3].0.rest();
+        assert!(guests.vacate() && is_asked_to_leave(&present[3]));
     }
 }
