@@ -55,7 +55,7 @@ fn status_shows_every_node() {
         let lines: Vec<_> =
             status.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
         lines.len() == 4
-            && lines[0] == ["node", "state", "keys", "bytes", "hints", "lag"]
+            && lines[0] == ["node", "state", "keys", "bytes", "hints", "lag", "differs"]
             && lines[1][..3] == ["n1", "ready", "1"]
             && lines[3][..2] == ["n3", "down"]
     });

@@ -3,7 +3,6 @@ use std::fs;
 use quorate_tests::{Cluster, PATIENCE, eventually};
 
 #[test]
-#[ignore = "a node that lost its disk is not yet kept out of quorums until it has been filled again"]
 fn p1_a_node_that_lost_its_disk_does_not_say_that_there_is_nothing() {
     let mut cluster = Cluster::of(3).field("timeout_ms", 1_000).start();
     cluster.kill("n3");

@@ -35,6 +35,10 @@ pub(crate) enum Command {
     Delete(KeyArgs),
     /// Show the state of all nodes.
     Status(StatusArgs),
+    /// Say whether all replicas hold the same, or wait until they do.
+    ///
+    /// Exits with 0 if they do, and with 1 if not, naming what differs, or is not known.
+    Converge(ConvergeArgs),
     /// Have a node write a backup of what it stores, among its own files, while it goes on.
     Backup(BackupArgs),
     /// Check a backup, and make the data folder of a node from it.
@@ -50,8 +54,6 @@ pub(crate) enum Command {
     Bench(Box<BenchArgs>),
     #[command(hide = true)]
     Import(LaterArgs),
-    #[command(hide = true)]
-    Converge(LaterArgs),
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +198,13 @@ pub(crate) struct PutArgs {
     /// The value; - or nothing to read it from stdin.
     #[arg(allow_hyphen_values = true)]
     pub(crate) value: Option<OsString>,
+    /// Wait until all owners of the key hold the value or a newer one; exits with 1 and names those
+    /// that do not when the time is over, although the value is stored.
+    #[arg(long, env = "QUORATE_WAIT_OWNERS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) wait_owners: bool,
+    /// How long it may take, like 10s; 2 s if not given.
+    #[arg(long, env = "QUORATE_TIMEOUT", value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
 }
@@ -213,6 +222,19 @@ pub(crate) struct StatusArgs {
     /// Print the answer as JSON.
     #[arg(long, env = "QUORATE_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) operator: OperatorArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvergeArgs {
+    /// Wait until all nodes answer, have no hints left, and were found equal by comparisons that
+    /// began after this command.
+    #[arg(long, env = "QUORATE_WAIT", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) wait: bool,
+    /// How long to wait, like 60s.
+    #[arg(long, env = "QUORATE_TIMEOUT", default_value = "60s", value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
 }

@@ -25,8 +25,9 @@ pub(crate) fn put(args: PutArgs) -> Result<ExitCode> {
         _ => read_stdin()?,
     };
     let (key, client) = (key(&args.key)?, connect(&args.node)?);
-    block_on(client.put(key.as_bytes(), value, &PutOptions::default()))?
-        .with_context(|| format!("put {key}"))?;
+    let (wait_for_owners, timeout) = (args.wait_owners, args.timeout);
+    let options = PutOptions { wait_for_owners, timeout, ..PutOptions::default() };
+    block_on(client.put(key.as_bytes(), value, &options))?.with_context(|| format!("put {key}"))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,6 +4,7 @@ mod args;
 mod backup;
 mod bench;
 mod cluster;
+mod converge;
 mod data;
 mod doctor;
 mod files;
@@ -70,7 +71,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Import(_) => not_there_yet("import"),
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
-        Command::Converge(_) => not_there_yet("converge"),
+        Command::Converge(args) => converge::run(&args),
     }
 }
 

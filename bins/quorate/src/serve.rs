@@ -1,5 +1,7 @@
 use std::{
+    env,
     io::{self, Read, Write},
+    os::unix::process::CommandExt,
     path::PathBuf,
     process::{self, ExitCode},
     thread,
@@ -8,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use quorate_record::NodeId;
-use quorate_server::{ServeOptions, Tls, config::Config};
+use quorate_server::{Ended, ServeOptions, Tls, config::Config};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -44,8 +46,22 @@ pub(crate) fn run(args: ServeArgs) -> Result<ExitCode> {
         threads: args.threads,
         on_listening: Box::new(move |addr| announce(id, scheme, addr)),
     };
-    quorate_server::run(options, stop).with_context(|| format!("node {id}"))?;
-    Ok(ExitCode::SUCCESS)
+    match quorate_server::run(options, stop).with_context(|| format!("node {id}"))? {
+        Ended::Stopped => Ok(ExitCode::SUCCESS),
+        Ended::ToBeginAnew(why) => {
+            tracing::warn!("begins another life: {why}");
+            Err(begin_anew().into())
+        }
+    }
+}
+
+/// Runs the same command in place of this process; returns only if that fails.
+fn begin_anew() -> io::Error {
+    let program = match env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    process::Command::new(program).args(env::args_os().skip(1)).exec()
 }
 
 fn listen_addr(

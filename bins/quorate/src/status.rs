@@ -9,7 +9,7 @@ use crate::{
     data::{authority, block_on, connect_as_operator},
 };
 
-const COLUMNS: [&str; 6] = ["node", "state", "keys", "bytes", "hints", "lag"];
+const COLUMNS: [&str; 7] = ["node", "state", "keys", "bytes", "hints", "lag", "differs"];
 
 /// Shows the state of all nodes: what each says of itself, or, where one does not answer, what the
 /// node that was asked says of it.
@@ -55,7 +55,8 @@ async fn hints_of(client: &Client, addr: &str) -> Value {
     serde_json::from_str(&page).unwrap_or_default()
 }
 
-/// One line a node; `-` for what is not known. `lag` is how many hints others hold for the node.
+/// One line a node; `-` for what is not known. `lag` is how many hints others hold for the node,
+/// `differs` in how many keys it last differed from its peers, all together.
 fn table(status: &Value) -> String {
     let nodes = status["nodes"].as_object().into_iter().flatten();
     let rows = nodes.map(|(id, node)| {
@@ -64,13 +65,13 @@ fn table(status: &Value) -> String {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        [id.clone(), cell("state"), cell("keys"), cell("bytes"), cell("hints"), cell("lag")]
+        COLUMNS.map(|name| if name == "node" { id.clone() } else { cell(name) })
     });
     let rows: Vec<_> = [COLUMNS.map(str::to_owned)].into_iter().chain(rows).collect();
     let width =
         |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
-    let line = |row: &[String; 6]| {
+    let widths: [usize; 7] = std::array::from_fn(width);
+    let line = |row: &[String; 7]| {
         let cells =
             row.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
                 0 | 1 => format!("{cell:<width$}"),
@@ -88,12 +89,13 @@ mod tests {
     #[test]
     fn the_table_lines_up_and_shows_what_is_unknown() {
         let status = json!({ "nodes": {
-            "n1": { "state": "ready", "keys": 1200, "bytes": 34, "hints": 7, "lag": 0 },
+            "n1": { "state": "ready", "keys": 1200, "bytes": 34, "hints": 7, "lag": 0,
+                "differs": 3 },
             "n2": { "state": "down", "lag": 7 },
         } });
-        let expected = "node  state  keys  bytes  hints  lag\n\
-                        n1    ready  1200     34      7    0\n\
-                        n2    down      -      -      -    7\n";
+        let expected = "node  state  keys  bytes  hints  lag  differs\n\
+                        n1    ready  1200     34      7    0        3\n\
+                        n2    down      -      -      -    7        -\n";
         assert_eq!(table(&status), expected);
     }
 }

@@ -93,6 +93,11 @@ impl<I: Copy + Ord + Debug> Rounds<I> {
         Self { interval, next_at, running: None, resume_at: BTreeMap::new(), stats }
     }
 
+    /// The next exchange is due now.
+    pub fn hurry(&mut self, now: Instant) {
+        self.next_at = self.next_at.min(now);
+    }
+
     /// Begins the next exchange if it is due and none is running. Returns the peer and where to
     /// [start](crate::Exchange::start); [`finish`](Self::finish) must follow.
     ///

@@ -60,6 +60,7 @@ impl Failure {
         let acks = acks.map(|(needed, acked)| Acks { needed, acked });
         let detail = detail(answer, &problem);
         let status = answer.status;
+        let lacking = problem.get("lacking").and_then(Value::as_array).map(|ids| names(ids));
         let rejected = problem.get("outcome").and_then(Value::as_str) == Some("rejected");
         let (error, retriable) = match (status, kind) {
             (StatusCode::PAYLOAD_TOO_LARGE, _) => {
@@ -67,6 +68,11 @@ impl Failure {
             }
             (_, Kind::Write) if status.is_server_error() && rejected => {
                 (ClientError::Rejected { detail, acks }, true)
+            }
+            (StatusCode::GATEWAY_TIMEOUT, Kind::Write)
+                if let Some(lacking) = lacking.filter(|it| !it.is_empty()) =>
+            {
+                (ClientError::Lacking { lacking }, false)
             }
             // A failed write whose outcome is not stated may have happened.
             (_, Kind::Write) if status.is_server_error() => {
@@ -120,6 +126,10 @@ impl Answer {
     }
 }
 
+fn names(ids: &[Value]) -> Vec<String> {
+    ids.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
 /// What the node says, for people to read.
 fn detail(answer: &Answer, problem: &Value) -> String {
     const SHOWN_CHARS: usize = 200;
@@ -163,6 +173,14 @@ mod tests {
                 assert!(!failure.retriable);
             }
         }
+    }
+
+    #[test]
+    fn a_write_that_some_owners_lack_happened_and_is_not_repeated() {
+        let body = r#"{"outcome":"acknowledged","needed":2,"acked":2,"lacking":["n3"]}"#;
+        let failure = judged(504, body, Kind::Write);
+        let lacking = ClientError::Lacking { lacking: vec!["n3".into()] };
+        assert_eq!((failure.error, failure.retriable), (lacking, false));
     }
 
     #[test]

@@ -13,6 +13,12 @@ pub enum ClientError {
         /// How many of the replicas needed were heard of.
         acks: Option<Acks>,
     },
+    /// A write that happened, but that these owners were not known to hold when the time was over.
+    #[error("the write is acknowledged, but not held by {}", lacking.join(", "))]
+    Lacking {
+        /// The ids of the owners, at least one.
+        lacking: Vec<String>,
+    },
     /// A write that no replica has or will have.
     #[error("the write was rejected: {detail}")]
     Rejected {

@@ -119,6 +119,10 @@ pub struct PutOptions {
     pub sloppy: Option<bool>,
     /// What the call promises about others.
     pub consistency: Option<Consistency>,
+    /// Whether the call ends only when all owners of the key hold the write or something newer. If
+    /// they do not in time, [`ClientError::Lacking`](crate::ClientError::Lacking) names them; so that
+    /// this is heard, the node is given nine tenths of `timeout`.
+    pub wait_for_owners: bool,
     /// How long the call may take, and the node may spend on it, instead of
     /// [`ClientOptions::timeout`].
     pub timeout: Option<Duration>,

@@ -10,7 +10,16 @@ const ENCODED: &AsciiSet =
 
 /// The path and query of a write.
 pub(crate) fn of_write(key: &[u8], options: &PutOptions) -> String {
-    of_key(key, "w", options.w, options.sloppy, options.consistency, options.timeout)
+    // An answer that says who lacks the write comes at the node's deadline, and must come in time.
+    let spared =
+        |after: Duration| if options.wait_for_owners { after / 10 } else { Duration::ZERO };
+    let timeout = options.timeout.map(|after| after - spared(after));
+    let mut target = of_key(key, "w", options.w, options.sloppy, options.consistency, timeout);
+    if options.wait_for_owners {
+        target.push(if target.contains('?') { '&' } else { '?' });
+        target.push_str("wait=owners");
+    }
+    target
 }
 
 /// The path and query of a read.
@@ -62,11 +71,16 @@ mod tests {
     fn only_what_is_asked_for_is_in_the_query() {
         let timeout = Some(Duration::from_millis(800));
         let consistency = Some(Consistency::Atomic);
-        let put = PutOptions { w: Some(Replicas::All), sloppy: Some(false), consistency, timeout };
+        let (w, sloppy) = (Some(Replicas::All), Some(false));
+        let put = PutOptions { w, sloppy, consistency, timeout, wait_for_owners: false };
         assert_eq!(
             of_write(b"k", &put),
             "/kv/k?w=all&sloppy=false&consistency=atomic&timeout_ms=800"
         );
+        let put = PutOptions { wait_for_owners: true, ..PutOptions::default() };
+        assert_eq!(of_write(b"k", &put), "/kv/k?wait=owners");
+        let put = PutOptions { timeout, ..put };
+        assert_eq!(of_write(b"k", &put), "/kv/k?timeout_ms=720&wait=owners");
         let get = GetOptions { r: Some(Replicas::Count(2)), ..GetOptions::default() };
         assert_eq!(of_read(b"k", &get), "/kv/k?r=2");
         let get = GetOptions { timeout: Some(Duration::ZERO), ..GetOptions::default() };

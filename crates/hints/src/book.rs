@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use quorate_record::{Hint, HintKind, Key, NodeId, Record};
+use quorate_record::{Hint, HintKind, Key, NodeId, Record, Timestamp};
 
 use crate::handoff::{Handoff, MAX_BATCH_BYTES};
 use crate::pair::{Held, Pair};
@@ -209,6 +209,13 @@ impl HintBook {
                 .iter()
                 .filter_map(move |(key, pair)| pair.durable().map(|held| held.to_hint(target, key)))
         })
+    }
+
+    /// The least timestamp among all hints, those included that are not durable yet; `None` if there are none.
+    #[must_use]
+    pub fn oldest_version(&self) -> Option<Timestamp> {
+        let pairs = self.targets.values().flat_map(|known| known.hints.values());
+        pairs.flat_map(Pair::records).map(|record| record.version.timestamp).min()
     }
 
     /// What hints take up, those included that are on their way to the durable queue. Above

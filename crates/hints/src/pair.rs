@@ -69,6 +69,12 @@ impl Pair {
         self.durable.as_ref()
     }
 
+    /// All records of it, durable or not.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        let pending = self.pending.iter().map(|(_, held)| held);
+        self.durable.iter().chain(pending).map(|held| &held.record)
+    }
+
     pub(crate) fn durable_bytes(&self) -> u64 {
         self.durable.as_ref().map_or(0, |held| held.bytes)
     }

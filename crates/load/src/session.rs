@@ -124,6 +124,7 @@ async fn write(
 fn kind(error: &ClientError) -> String {
     match error {
         ClientError::Indeterminate { .. } => "indeterminate".to_owned(),
+        ClientError::Lacking { .. } => "lacking".to_owned(),
         ClientError::Rejected { .. } => "rejected".to_owned(),
         ClientError::Unavailable { .. } => "unavailable".to_owned(),
         ClientError::TimedOut { .. } => "timed out".to_owned(),

@@ -6,8 +6,8 @@ use std::{
 };
 
 use quorate_node::{
-    Action, ClientReply, ClientRequest, Event, Node, NodeOptions, Now, Operation, PutOutcome,
-    Response, StoreReply, StoreRequest,
+    Action, ClientReply, ClientRequest, Event, Node, NodeOptions, Notes, Now, Operation,
+    PutOutcome, Response, StoreReply, StoreRequest,
 };
 use quorate_quorum::Quorum;
 use quorate_record::{Key, NodeId, Record, Timestamp, Writer};
@@ -25,7 +25,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for node in ids {
         let writer = Writer { node, incarnation: 1 };
         let options = NodeOptions::default();
-        let started = Node::new(writer, ring.clone(), options, Timestamp::ZERO, Vec::new(), now);
+        let notes = Notes { counted: 1, ..Notes::default() }; // it has lost nothing
+        let (ceiling, hints) = (Timestamp::ZERO, Vec::new());
+        let started = Node::new(writer, ring.clone(), options, ceiling, notes, hints, now);
         nodes.insert(node, (started, Disk::new()));
     }
 
@@ -41,6 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             operation,
             quorum: Quorum::new(3, 2, 2, true)?,
             atomic: false,
+            wait_for_owners: false,
             timeout: Duration::from_millis(800),
         })
     };
@@ -75,7 +78,7 @@ fn run(
                     events.push_back((at, Event::Store { id, reply: submit(disk, request) }));
                 }
                 Action::Reply { reply, .. } => show(at, *reply),
-                Action::Answer { .. } | Action::ForgetHint { .. } => {}
+                Action::Answer { .. } | Action::ForgetHint { .. } | Action::Renew { .. } => {}
             }
         }
     }
@@ -88,7 +91,7 @@ fn ids_by_connection(via: u64) -> NodeId {
 
 fn submit(disk: &mut Disk, request: StoreRequest) -> StoreReply {
     match request {
-        StoreRequest::Apply { key, record } => {
+        StoreRequest::Apply { key, record, .. } => {
             let merged = match disk.remove(&key) {
                 Some(held) => held.merge(record.clone()),
                 None => record.clone(),
@@ -102,9 +105,10 @@ fn submit(disk: &mut Disk, request: StoreRequest) -> StoreReply {
             })
         }
         StoreRequest::Get { key, .. } => StoreReply::Read(Response::Found(disk.get(&key).cloned())),
-        StoreRequest::ReserveClock { .. } | StoreRequest::PersistHint { .. } => {
-            StoreReply::Persisted(Ok(()))
-        }
+        StoreRequest::ReserveClock { .. }
+        | StoreRequest::KeepNotes { .. }
+        | StoreRequest::PersistHint { .. } => StoreReply::Persisted(Ok(())),
+        StoreRequest::Progress => StoreReply::Counted(disk.len() as u64),
         other => unreachable!("no time passes, so nothing is compared: {other:?}"),
     }
 }

@@ -26,8 +26,12 @@ pub(crate) enum Waiter {
     Write { id: u64, round: Round },
     Read { id: u64 },
     Repair { id: u64 },
+    Owner { id: u64 },
     Handoff { batch: u64 },
     Exchange { id: u64, part: Part },
+    Report { id: u64 },
+    Burial,
+    Heal { token: u64 },
     Ping,
 }
 
@@ -114,9 +118,9 @@ impl Node {
                 }
             }
             // Only an answer shows that the way there and back is open.
-            Message::Response { id, body } => {
+            Message::Response { id, notes, body } => {
                 self.membership.heard(from, now.instant);
-                self.answered(from, id, body, now);
+                self.answered_with(from, id, notes, body, now);
             }
         }
     }
@@ -124,7 +128,9 @@ impl Node {
     /// `from` has answered a call. Late and unexpected answers change nothing.
     pub(crate) fn answered(&mut self, from: NodeId, id: u64, response: Response, now: Now) {
         if self.calls.get(&id).is_some_and(|call| call.to == from) {
-            self.end_call(id, Ok(response), now);
+            let is_past = from != self.id && self.is_from_the_past(from);
+            let outcome = if is_past { Err(Failure::Unknown) } else { Ok(response) };
+            self.end_call(id, outcome, now);
         }
     }
 
@@ -137,6 +143,7 @@ impl Node {
     /// The connection to `peer` is gone: nothing asked of it will be answered any more.
     pub(crate) fn lost(&mut self, peer: NodeId, now: Now) {
         self.membership.lost(peer, now.instant);
+        self.parted(peer);
         let lost = self.calls.iter().filter(|(_, call)| call.to == peer).map(|(&id, _)| id);
         let mut lost: Vec<u64> = lost.collect();
         lost.sort_unstable();
@@ -161,13 +168,24 @@ impl Node {
                 self.read_answered(id, to, outcome, now);
             }
             Waiter::Repair { id } => self.repair_answered(id, to, outcome, now),
+            Waiter::Owner { id } => self.owner_told(id, to, &outcome),
             Waiter::Handoff { batch } => self.handoff_answered(batch, outcome, now),
             Waiter::Exchange { id, part } => self.exchange_answered(id, part, outcome, now),
+            Waiter::Report { id } => self.reported(id, to, outcome, now),
+            // If it came to nothing, the next comparison finds what is left.
+            Waiter::Burial => {}
+            Waiter::Heal { token } => self.heal_answered(token, outcome, now),
             Waiter::Ping => {
-                if let Ok(Response::Pong { wall_ms }) = outcome {
+                let (wall_ms, standing) = match outcome {
+                    Ok(Response::Met { wall_ms, standing }) => (Some(wall_ms), Some(*standing)),
+                    Ok(Response::Pong { wall_ms }) => (Some(wall_ms), None),
+                    _ => (None, None),
+                };
+                if let Some(wall_ms) = wall_ms {
                     self.membership.ponged(to, sent, now.instant);
                     self.note_clock(to, wall_ms, sent, now);
                 }
+                self.standing_told(to, standing, now);
             }
         }
     }

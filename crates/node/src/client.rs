@@ -18,6 +18,10 @@ pub struct ClientRequest {
     /// Whether reads and writes of the key are to be linearizable. The quorum must then be a strict
     /// majority both ways.
     pub atomic: bool,
+    /// Whether the answer to a write waits, once its quorum is met, until all owners of the key hold
+    /// it or something newer. At the deadline the receipt names those that
+    /// [lack](PutReceipt::lacking) it.
+    pub wait_for_owners: bool,
     /// The client's deadline, from now.
     pub timeout: Duration,
 }

@@ -9,12 +9,18 @@ pub struct Counters {
     pub second_rounds: u64,
     /// Replicas that held something greater than the second version of a write: a concurrent one.
     pub superseded_again: u64,
+    /// Answers of replicas that refused a write because its version is below what they take on.
+    pub below: u64,
+    /// Records that were found dead: another owner has none of them and a horizon above them.
+    pub buried: u64,
     /// Reads that asked one replica more because one was late.
     pub hedges: u64,
     /// Stale replicas that were sent a newer record by a read.
     pub read_repairs: u64,
     /// Those of them that were sent a tombstone.
     pub tombstone_repairs: u64,
+    /// Damaged records that the other owners were asked for.
+    pub heals: u64,
     /// Hints whose replica held something greater when it got them.
     pub hints_superseded: u64,
     /// Records refused because their version lay too far ahead of this node's clock.

@@ -2,7 +2,7 @@ use std::{ops::RangeInclusive, time::Instant};
 
 use quorate_record::{Hint, Key, NodeId, Record, Stamp, Timestamp, Version};
 
-use crate::{ClientReply, ClientRequest, Message, PutOutcome, Refusal, Request, Response};
+use crate::{ClientReply, ClientRequest, Message, Notes, PutOutcome, Refusal, Request, Response};
 
 /// The time, as the driver sees it when it reports an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +61,23 @@ pub enum Event {
         /// The peer.
         peer: NodeId,
     },
+    /// A node is gone for good, and its data with it, as an operator says: who is being filled again need not wait for it.
+    Gone {
+        /// The node.
+        node: NodeId,
+    },
     /// The local store has done what [`Action::Store`] asked.
     Store {
         /// The id given there.
         id: u64,
         /// What came of it.
         reply: StoreReply,
+    },
+    /// The local store has records with these tokens that it cannot read, as may be found out at any
+    /// time. What comes of it is not said: what is still damaged some time later is told again.
+    Damaged {
+        /// Their tokens.
+        tokens: Vec<u64>,
     },
     /// The time given by [`Node::next_wake`](crate::Node::next_wake) has come.
     Woken,
@@ -107,6 +118,14 @@ pub enum Action {
         /// The version that is no longer needed.
         version: Version,
     },
+    /// Begin another life: the data is older than what peers remember of this node. The driver is to write down an
+    /// incarnation above this and above its own, and start the node again with it; the node counts for nothing any more.
+    Renew {
+        /// A lower bound for the incarnation.
+        above: u64,
+        /// What has been seen, for people.
+        why: String,
+    },
     /// Answer a client; comes once for each [`Event::Client`].
     Reply {
         /// The client's request.
@@ -126,12 +145,17 @@ pub enum Action {
 /// What a node asks of its local store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreRequest {
-    /// Merge a record into what is held for its key. Ends in [`StoreReply::Applied`].
+    /// Merge a record into what is held for its key, unless it is below the floor, or nothing is held and it is below the
+    /// horizon. Ends in [`StoreReply::Applied`].
     Apply {
         /// The key.
         key: Key,
         /// What to merge.
         record: Record,
+        /// Nothing is taken on below it.
+        floor: Timestamp,
+        /// Nothing is taken on below it for a key of which nothing is held.
+        horizon: Timestamp,
     },
     /// Look a key up. Ends in [`Response::Found`], or in [`Refusal::Damaged`] if there is or was a
     /// record that cannot be read: it may be greater than what others hold, so it is not absent.
@@ -170,6 +194,21 @@ pub enum StoreRequest {
         /// No version up to here may be issued after a restart.
         ceiling: Timestamp,
     },
+    /// Persist these in place of the notes before, behind everything that was asked before. Ends in
+    /// [`StoreReply::Persisted`].
+    KeepNotes {
+        /// All of them.
+        notes: Notes,
+    },
+    /// Forget tombstones below the durable horizon, a bounded number of them. Ends in [`StoreReply::Dropped`].
+    DropTombstones {
+        /// Where to begin; `None` for the beginning.
+        from: Option<u64>,
+    },
+    /// Count the tombstones. Ends in [`StoreReply::Counted`].
+    CountTombstones,
+    /// Tell the sequence number of the last durable frame of the log. Ends in [`StoreReply::Counted`].
+    Progress,
     /// Persist a hint in the hint queue. Ends in [`StoreReply::Persisted`].
     PersistHint {
         /// The hint.
@@ -182,8 +221,15 @@ pub enum StoreRequest {
 pub enum StoreReply {
     /// To [`StoreRequest::Apply`]; what it says is durable, as far as the sync policy goes.
     Applied(PutOutcome),
-    /// To [`StoreRequest::ReserveClock`] and [`StoreRequest::PersistHint`].
+    /// To [`StoreRequest::ReserveClock`], [`StoreRequest::KeepNotes`] and [`StoreRequest::PersistHint`].
     Persisted(Result<(), Refusal>),
+    /// To [`StoreRequest::DropTombstones`].
+    Dropped {
+        /// Where to go on; `None` if that was all.
+        next: Option<u64>,
+    },
+    /// To [`StoreRequest::CountTombstones`] and [`StoreRequest::Progress`].
+    Counted(u64),
     /// To the others: the same as to the peer request of that name, or [`Response::Refused`].
     Read(Response),
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quorate_hints::{Handed, HintAction, HintBook, HintOptions, Offer, Refusal as Why};
 use quorate_quorum::{PutEvent, Round};
-use quorate_record::{Hint, NodeId};
+use quorate_record::{Hint, NodeId, Timestamp};
 
 use crate::{
     Action, Node, NodeOptions, Now, PutOutcome, Refusal, Request, Response, StoreRequest,
@@ -75,17 +75,26 @@ impl Node {
 
     pub(crate) fn hinted(&mut self, waiter: HintWaiter, outcome: PutOutcome, now: Now) {
         match waiter {
-            HintWaiter::Respond(origin) => self.respond(origin, Response::Put(outcome)),
+            HintWaiter::Respond(origin) => {
+                self.respond_if(self.is_settled(), origin, Response::Put(outcome));
+            }
             HintWaiter::Kept { write, replica, round } => {
                 let event = match outcome {
                     PutOutcome::Stored | PutOutcome::Superseded(_) => {
                         PutEvent::HintKept { replica, round }
                     }
-                    PutOutcome::Refused(_) => PutEvent::HintRefused { replica, round },
+                    PutOutcome::Refused(_) | PutOutcome::Below(_) => {
+                        PutEvent::HintRefused { replica, round }
+                    }
                 };
                 self.write_event(write, event, now);
             }
         }
+    }
+
+    /// The least timestamp among the hints that this node holds or is about to.
+    pub(crate) fn oldest_hint(&self) -> Option<Timestamp> {
+        self.hints.oldest_version()
     }
 
     pub(crate) fn run_hints(&mut self, now: Now) {
@@ -130,7 +139,8 @@ impl Node {
 
 fn handed(outcome: &PutOutcome) -> Handed {
     match outcome {
-        PutOutcome::Stored | PutOutcome::Superseded(_) => Handed::Taken,
+        // What is below the target's horizon is dead: it was deleted, or never acknowledged.
+        PutOutcome::Stored | PutOutcome::Superseded(_) | PutOutcome::Below(_) => Handed::Taken,
         PutOutcome::Refused(_) => Handed::Refused,
     }
 }

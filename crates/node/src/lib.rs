@@ -6,8 +6,8 @@
 //!
 //! ```
 //! use std::time::{Duration, Instant};
-//! use quorate_node::{Action, ClientReply, ClientRequest, Event, Node, NodeOptions, Now, Operation};
-//! use quorate_node::{PutOutcome, StoreReply, StoreRequest};
+//! use quorate_node::{Action, ClientReply, ClientRequest, Event, Node, NodeOptions, Notes, Now};
+//! use quorate_node::{Operation, PutOutcome, StoreReply, StoreRequest};
 //! use quorate_quorum::Quorum;
 //! use quorate_record::{Key, NodeId, Timestamp, Writer};
 //! use quorate_ring::{Ring, RingNode};
@@ -18,14 +18,17 @@
 //! let ring = Ring::new(vec![RingNode::new(id)], 64, 1)?;
 //! let now = Now { instant: Instant::now(), wall_ms: 1_700_000_000_000 };
 //! let writer = Writer { node: id, incarnation: 1 };
+//! let notes = Notes { counted: 1, ..Notes::default() }; // it has lost nothing
+//! let options = NodeOptions::default();
 //! let mut node =
-//!     Node::new(writer, ring, NodeOptions::default(), Timestamp::ZERO, Vec::new(), now);
+//!     Node::new(writer, ring, options, Timestamp::ZERO, notes, Vec::new(), now);
 //!
 //! let body = ClientRequest {
 //!     key: Key::new("cat")?,
 //!     operation: Operation::Put("meow".into()),
 //!     quorum: Quorum::new(1, 1, 1, true)?,
 //!     atomic: false,
+//!     wait_for_owners: false,
 //!     timeout: Duration::from_millis(800),
 //! };
 //! node.handle(Event::Client { request: 7, body }, now);
@@ -77,14 +80,21 @@ mod client;
 mod counters;
 mod event;
 mod handoff;
+mod heal;
 mod hedge;
+mod horizon;
 mod ids;
+mod lives;
 mod message;
 mod node;
+mod notes;
 mod options;
+mod owners;
 mod parked;
 mod peers;
+mod ranges;
 mod read;
+mod rebuild;
 mod reconcile;
 mod serve;
 mod write;
@@ -92,10 +102,15 @@ mod write;
 pub use client::{ClientReply, ClientRequest, Failure, Operation};
 pub use counters::Counters;
 pub use event::{Action, Event, Now, StoreReply, StoreRequest};
+pub use horizon::HorizonStatus;
 pub use message::{
     MAX_BATCH_BYTES, MAX_ITEMS, MAX_SPANS, Message, PutOutcome, Refusal, Request, Response,
+    Standing,
 };
 pub use node::Node;
+pub use notes::{Notes, NotesError};
 pub use options::NodeOptions;
 pub use peers::PeerStatus;
+pub use rebuild::Recovery;
+pub use ranges::OwnedRange;
 pub use reconcile::Comparison;

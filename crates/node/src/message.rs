@@ -1,6 +1,6 @@
 use std::{ops::RangeInclusive, time::Duration};
 
-use quorate_record::{Digest, Key, NodeId, Record, Stamp, Version};
+use quorate_record::{Digest, Key, NodeId, Record, Stamp, Timestamp, Version};
 
 /// What one node sends another over their stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub enum Message {
     Response {
         /// The request's id.
         id: u64,
+        /// How many [notes](Standing::notes) the answerer had taken when it answered. Who has not heard of all of them
+        /// may not know that a node whose answers it counts has lost its data since.
+        notes: u32,
         /// The answer.
         body: Response,
     },
@@ -31,6 +34,19 @@ pub enum Request {
         /// The asker's wall clock, in milliseconds since the Unix epoch.
         wall_ms: u64,
     },
+    /// "Are you there, and how do you stand?" Answered by [`Response::Met`], once the answerer has durably noted in
+    /// which life the asker is.
+    Meet {
+        /// The asker's wall clock, in milliseconds since the Unix epoch.
+        wall_ms: u64,
+        /// Which of its lives the asker is in.
+        incarnation: u64,
+        /// How much its log holds durably: the sequence number of its last frame.
+        progress: u64,
+    },
+    /// Take on no version any more below your clock less the grace, and say below which version you hold nothing that
+    /// others may not have. Answered by [`Response::Reported`].
+    Report,
     /// Take part in a client's write. Answered by [`Response::Put`].
     Put {
         /// The key.
@@ -91,11 +107,25 @@ pub enum Response {
         /// The answerer's wall clock, in milliseconds since the Unix epoch.
         wall_ms: u64,
     },
+    /// To [`Request::Meet`].
+    Met {
+        /// The answerer's wall clock, in milliseconds since the Unix epoch.
+        wall_ms: u64,
+        /// How it stands.
+        standing: Box<Standing>,
+    },
+    /// To [`Request::Report`]: the answerer takes on no version below this that it does not hold now, and holds no hint
+    /// below it.
+    Reported(Timestamp),
+    /// To a client's write or read: this is what the answerer did or holds, but it has lost data, and counts for nothing
+    /// until it has been filled again.
+    Uncounted(Box<Response>),
     /// To [`Request::Put`].
     Put(PutOutcome),
-    /// To [`Request::Get`]: what is held, tombstones included.
+    /// To [`Request::Get`]: what is held, tombstones included; [`Record::buried`] if there is nothing and the replica has a
+    /// horizon.
     Found(Option<Record>),
-    /// To [`Request::Version`]: the version held, tombstones included. To [`Request::Get`]: the
+    /// To [`Request::Version`]: the version held, tombstones and [`Version::buried`] included. To [`Request::Get`]: the
     /// version known to the asker is held.
     Version(Option<Version>),
     /// To [`Request::Merge`]: one outcome a record, in its order.
@@ -148,6 +178,25 @@ fn all_value_bytes(records: &[(Key, Record)]) -> usize {
     records.iter().map(|(_, record)| value_bytes(record)).sum()
 }
 
+/// How a node stands, as it tells a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The latest life of the asker that the answerer has durably noted; zero if none.
+    pub noted: u64,
+    /// The greatest progress that the asker has told in that life, as far as the answerer remembers.
+    pub remembered: u64,
+    /// How many notes the answerer has taken since it started, and one for those that it found.
+    pub notes: u32,
+    /// The latest life of each node that it has noted; at most [`MAX_ITEMS`].
+    pub lives: Vec<(NodeId, u64)>,
+    /// Whether it has lost data and is not filled again yet.
+    pub is_recovering: bool,
+    /// It takes on no new version below this.
+    pub floor: Timestamp,
+    /// It holds every acknowledged write below this; zero while it is being filled.
+    pub horizon: Timestamp,
+}
+
 /// What became of one record at one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
@@ -155,6 +204,8 @@ pub enum PutOutcome {
     Stored,
     /// The node holds a greater one, durably.
     Superseded(Version),
+    /// The node has not taken it and will not: it is below this, and too old to be taken on.
+    Below(Timestamp),
     /// The node has not taken it and will not.
     Refused(Refusal),
 }

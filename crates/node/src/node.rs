@@ -10,15 +10,20 @@ use quorate_record::{Hint, HybridClock, NodeId, Timestamp, Writer};
 use quorate_ring::Ring;
 
 use crate::{
-    Action, Counters, Event, NodeOptions, Now, PutOutcome, Request, Response,
+    Action, Counters, Event, NodeOptions, Notes, Now, PutOutcome, Request, Response,
     admission::Admission,
-    call::{Call, Waiter},
+    call::Call,
     handoff::{self, HintWaiter},
+    heal::Heal,
     hedge::HedgePolicy,
+    horizon::Sweep,
     ids::IdMap,
+    lives::{Keeper, Lives},
+    owners::OwnersWait,
     parked::Parked,
     peers::PeerFacts,
     read::Read,
+    rebuild::Rebuild,
     reconcile::Reconcile,
     serve::{MergeBatch, Origin, StoreWaiter},
     write::Write,
@@ -47,25 +52,35 @@ pub struct Node {
     pub(crate) hedge: HedgePolicy,
     pub(crate) admission: Admission,
     pub(crate) reconcile: Reconcile,
+    pub(crate) heal: Heal,
     pub(crate) writes: IdMap<Box<Write>>,
     pub(crate) reads: IdMap<Box<Read>>,
+    pub(crate) owners_waits: IdMap<OwnersWait>,
     pub(crate) parked: VecDeque<Parked>,
     pub(crate) reserving: bool,
     pub(crate) calls: IdMap<Call>,
     pub(crate) store_waiters: IdMap<StoreWaiter>,
     pub(crate) merges: IdMap<MergeBatch>,
     pub(crate) counters: Counters,
+    pub(crate) keeper: Keeper,
+    pub(crate) lives: Lives,
+    pub(crate) rebuild: Rebuild,
+    pub(crate) sweep: Sweep,
     timers: BTreeSet<(Instant, Timer)>,
     inbox: VecDeque<Inner>,
     actions: VecDeque<Action>,
     next_id: u64,
 }
 
+/// How often the horizon is looked at where nothing is compared by itself.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
 /// Whose time it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
     Write(u64),
     Read(u64),
+    Owners(u64),
     Parked(u64),
     Call(u64),
 }
@@ -83,8 +98,8 @@ pub(crate) enum Inner {
 impl Node {
     /// A node that starts, or starts again.
     ///
-    /// `ceiling` is the greatest clock ceiling that was ever persisted, `hints` what the hint queue
-    /// holds.
+    /// `ceiling` is the greatest clock ceiling that was ever persisted, `notes` the last that were, `hints` what the hint
+    /// queue holds.
     ///
     /// # Panics
     /// If the ring does not have `writer.node`.
@@ -94,6 +109,7 @@ impl Node {
         ring: Ring<NodeId>,
         options: NodeOptions,
         ceiling: Timestamp,
+        notes: Notes,
         hints: Vec<Hint>,
         now: Now,
     ) -> Self {
@@ -101,7 +117,8 @@ impl Node {
         let ids: Vec<NodeId> = ring.nodes().iter().map(|node| node.id).collect();
         assert!(ids.contains(&id), "the ring has no node {id}");
         let peers: Vec<NodeId> = ids.into_iter().filter(|&peer| peer != id).collect();
-        Self {
+        let sweep_every = options.anti_entropy_interval.unwrap_or(SWEEP_EVERY);
+        let mut node = Self {
             id,
             clock: HybridClock::new(writer, ceiling, options.max_clock_skew_ms),
             membership: Membership::new(peers, options.membership, now.instant),
@@ -112,21 +129,29 @@ impl Node {
             hedge: HedgePolicy::new(),
             admission: Admission::new(options.max_in_flight, options.target_latency),
             reconcile: Reconcile::new(id, &ring, &options, now.instant),
+            heal: Heal::default(),
             writes: IdMap::default(),
             reads: IdMap::default(),
+            owners_waits: IdMap::default(),
             parked: VecDeque::new(),
             reserving: false,
             calls: IdMap::default(),
             store_waiters: IdMap::default(),
             merges: IdMap::default(),
             counters: Counters::default(),
+            lives: Lives::new(writer.incarnation, &notes),
+            keeper: Keeper::new(notes),
+            rebuild: Rebuild::default(),
+            sweep: Sweep::new(sweep_every, now.instant),
             timers: BTreeSet::new(),
             inbox: VecDeque::new(),
             actions: VecDeque::new(),
             next_id: 0,
             ring,
             options,
-        }
+        };
+        node.run_rebuild(now);
+        node
     }
 
     /// Takes in one event.
@@ -135,13 +160,12 @@ impl Node {
             Event::Client { request, body } => self.begin(request, body, now),
             Event::Direct { request, body } => self.serve(Origin::Outside { request }, body, now),
             Event::Received { from, via, message } => self.received(from, via, message, now),
+            Event::Gone { node } => self.declare_gone(node, now),
             Event::Unsent { to, id } => self.unsent(to, id, now),
-            Event::Connected { peer, incarnation } => {
-                self.peers.entry(peer).or_default().incarnation = Some(incarnation);
-                self.membership.connected(peer, now.instant);
-            }
+            Event::Connected { peer, incarnation } => self.met(peer, incarnation, now),
             Event::Lost { peer } => self.lost(peer, now),
             Event::Store { id, reply } => self.store_replied(id, reply, now),
+            Event::Damaged { tokens } => self.note_damaged(tokens, now),
             Event::Woken => self.woken(now),
         }
         self.settle(now);
@@ -156,8 +180,10 @@ impl Node {
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|&(at, _)| at);
-        [timer, self.membership.next_wake(), self.hints.next_wake(), self.reconcile.next_wake()]
+        let others = [self.rebuild.next_wake(), self.sweep.next_wake(), self.reconcile.next_wake()];
+        [timer, self.membership.next_wake(), self.hints.next_wake()]
             .into_iter()
+            .chain(others)
             .flatten()
             .min()
     }
@@ -177,7 +203,9 @@ impl Node {
             }
             self.run_membership(now);
             self.run_hints(now);
+            self.run_sweep(now);
             self.run_exchange(now);
+            self.run_heal(now);
             if self.inbox.is_empty() {
                 return;
             }
@@ -185,14 +213,9 @@ impl Node {
     }
 
     fn run_membership(&mut self, now: Now) {
-        /// A ping that took longer tells nothing any more.
-        const PING_TIMEOUT: Duration = Duration::from_secs(5);
         while let Some(action) = self.membership.poll_action() {
             match action {
-                MembershipAction::Ping { peer } => {
-                    let body = Request::Ping { wall_ms: now.wall_ms };
-                    self.call_within(PING_TIMEOUT, peer, body, Waiter::Ping, now);
-                }
+                MembershipAction::Ping { peer } => self.ask_standing(peer),
                 MembershipAction::Changed { peer, to, .. } => {
                     match to {
                         PeerState::Up => self.hints.target_up(peer, now.instant),
@@ -214,11 +237,13 @@ impl Node {
             match timer {
                 Timer::Write(id) => self.write_timer_fired(id, now),
                 Timer::Read(id) => self.read_timer_fired(id, now),
+                Timer::Owners(id) => self.owners_timer_fired(id, now),
                 Timer::Parked(id) => self.parked_too_long(id),
                 Timer::Call(id) => self.call_failed(id, None, now),
             }
         }
         self.membership.tick(now.instant);
+        self.run_rebuild(now);
         self.hints.tick(now.instant, now.wall_ms);
     }
 

@@ -8,6 +8,12 @@ use quorate_quorum::Repair;
 pub struct NodeOptions {
     /// How far clocks may differ, in milliseconds; versions further ahead are refused.
     pub max_clock_skew_ms: u64,
+    /// How many replicas acknowledge a write, unless it says otherwise: what decides how many others a node that lost
+    /// its data must be compared with before it counts again.
+    pub write_quorum: usize,
+    /// How far below its clock a node's floor stays, besides twice the clocks' differences: as long as a write may be on
+    /// its way. Zero for none at all: then writes go out again whenever they are late.
+    pub write_grace: Duration,
     /// Whether a read answers before or after it has mended stale replicas.
     pub read_repair: Repair,
     /// How old a courtesy hint may get; zero keeps none.
@@ -37,6 +43,8 @@ impl Default for NodeOptions {
     fn default() -> Self {
         Self {
             max_clock_skew_ms: 10_000,
+            write_quorum: 2,
+            write_grace: Duration::from_millis(2_600),
             read_repair: Repair::Async,
             hint_ttl: Duration::from_secs(10_800),
             hint_max_bytes: 1 << 30,

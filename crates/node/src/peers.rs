@@ -17,6 +17,12 @@ pub(crate) struct PeerFacts {
     clock_offset_ms: Option<i64>,
 }
 
+impl PeerFacts {
+    pub(crate) fn clock_offset_ms(&self) -> Option<i64> {
+        self.clock_offset_ms
+    }
+}
+
 /// What a peer was asked and has not answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InFlight {
@@ -39,6 +45,8 @@ pub struct PeerStatus {
     pub last_heard: Option<Instant>,
     /// Requests that it has not answered yet.
     pub in_flight: usize,
+    /// Whether it has lost data and is being filled again, so that it counts for nothing.
+    pub is_recovering: bool,
     /// How far its wall clock is ahead of this node's, in milliseconds, give or take half a round
     /// trip.
     pub clock_offset_ms: Option<i64>,
@@ -72,7 +80,7 @@ impl Node {
     /// Client requests at work, those that are answered but not finished included.
     #[must_use]
     pub fn open_requests(&self) -> usize {
-        self.writes.len() + self.reads.len() + self.parked.len()
+        self.writes.len() + self.reads.len() + self.parked.len() + self.owners_waits.len()
     }
 
     /// How many client requests are let in at once at present; fewer when they take long.
@@ -92,15 +100,22 @@ impl Node {
                 rtt: self.membership.rtt(id),
                 last_heard: self.membership.last_heard(id),
                 in_flight: facts.in_flight.requests,
+                is_recovering: self.lives.is_recovering(id),
                 clock_offset_ms: facts.clock_offset_ms,
             }
         })
     }
 
-    /// Whether `r` owners of every key are up, this node included, so that reads can be answered.
+    /// Whether `r` owners of every key are up and count, this node included, so that reads can be answered.
     #[must_use]
     pub fn can_read(&self, r: usize) -> bool {
-        let up = |&&id: &&NodeId| id == self.id || self.membership.state(id) == Some(PeerState::Up);
+        let up = |&&id: &&NodeId| match id == self.id {
+            true => self.is_settled(),
+            false => {
+                let is_up = self.membership.state(id) == Some(PeerState::Up);
+                is_up && !self.lives.is_recovering(id)
+            }
+        };
         self.ring.arcs().all(|(_, owners)| owners.filter(up).count() >= r)
     }
 

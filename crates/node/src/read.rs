@@ -25,6 +25,8 @@ pub(crate) struct Read {
     calls: Vec<u64>,
     reason: Option<Refusal>,
     own: Own,
+    /// Replicas that hold nothing and have a horizon.
+    absent: Vec<NodeId>,
 }
 
 /// What this node itself holds of a key that it reads.
@@ -89,6 +91,7 @@ impl Node {
             calls: Vec::new(),
             reason: None,
             own: Own::default(),
+            absent: Vec::new(),
         };
         let id = self.fresh_id();
         self.run_read(id, Box::new(read), now);
@@ -97,7 +100,9 @@ impl Node {
     pub(crate) fn read_answered(&mut self, id: u64, from: NodeId, outcome: Outcome, now: Now) {
         if from == self.id {
             let own = match &outcome {
-                Ok(Response::Found(Some(record))) => Own::Known(record.clone()),
+                Ok(Response::Found(Some(record))) if !record.version.is_buried() => {
+                    Own::Known(record.clone())
+                }
                 _ => Own::Unknown,
             };
             self.own_known(id, own, now);
@@ -115,6 +120,11 @@ impl Node {
                     // A replica holds it, so its clock is no news to be refused; what lies too far
                     // ahead does not move this clock.
                     let _ = self.clock.observe(record.version.timestamp, now.wall_ms);
+                    if record.version.is_buried()
+                        && let Some(read) = self.reads.get_mut(&id)
+                    {
+                        read.absent.push(from);
+                    }
                 }
                 GetEvent::Answer { from, found }
             }
@@ -174,7 +184,7 @@ impl Node {
         self.read_event(id, GetEvent::TimerFired, now);
     }
 
-    fn read_event(&mut self, id: u64, event: GetEvent<NodeId, Record>, now: Now) {
+    pub(crate) fn read_event(&mut self, id: u64, event: GetEvent<NodeId, Record>, now: Now) {
         if let Some(mut read) = self.reads.remove(&id) {
             read.get.handle(event, now.instant);
             self.run_read(id, read, now);
@@ -205,6 +215,12 @@ impl Node {
                     }
                     self.ask_for(id, &mut read, to, from_hints, now);
                 }
+                // A tombstone that nobody has written need not be where there is nothing.
+                GetAction::Repair { to, payload }
+                    if payload.version.is_buried() && read.absent.contains(&to) =>
+                {
+                    read.get.handle(GetEvent::Repaired { from: to }, now.instant);
+                }
                 GetAction::Repair { to, payload } => {
                     self.counters.read_repairs += 1;
                     self.counters.tombstone_repairs += u64::from(payload.is_tombstone());
@@ -224,7 +240,16 @@ impl Node {
                         self.admission.succeeded(now.instant.saturating_duration_since(began));
                     }
                     let reason = read.reason.clone();
-                    let result = result.map_err(|error| Failure { error, reason });
+                    let result = match result {
+                        Ok(mut receipt) => {
+                            let is_buried = |found: &mut Record| found.version.is_buried();
+                            if receipt.found.take_if(is_buried).is_some() {
+                                receipt.repaired.retain(|node| !read.absent.contains(node));
+                            }
+                            Ok(receipt)
+                        }
+                        Err(error) => Err(Failure { error, reason }),
+                    };
                     self.reply(read.request, ClientReply::Read(result));
                 }
             }

@@ -11,7 +11,7 @@ use quorate_antientropy::{
     Rounds, RoundsStats, Summary,
 };
 use quorate_membership::PeerState;
-use quorate_record::{Key, NodeId, Record, Stamp};
+use quorate_record::{Key, NodeId, Record, Stamp, Timestamp};
 use quorate_ring::Ring;
 
 use crate::{
@@ -23,6 +23,10 @@ use crate::{
 
 /// A peer that takes longer for one answer of an exchange is given up.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long after an exchange that was aborted nobody is hurried.
+const HELD_FOR: Duration = Duration::from_millis(200);
+/// How often exchanges are looked at that nobody begins by himself.
+const UNASKED_EVERY: Duration = Duration::from_secs(10);
 
 /// What one message of an exchange weighs besides its keys, values and stamps, in bytes.
 const MESSAGE_BYTES: u64 = 32;
@@ -34,7 +38,10 @@ const RECORD_BYTES: u64 = 48;
 #[derive(Debug)]
 pub(crate) struct Reconcile {
     co_owned: BTreeMap<NodeId, Ranges>,
-    rounds: Option<Rounds<NodeId>>,
+    rounds: Rounds<NodeId>,
+    /// Whether peers are compared with by themselves, and not only when somebody waits for it.
+    is_on: bool,
+    held_until: Option<Instant>,
     limits: Limits,
     running: Option<Running>,
     compared: BTreeMap<NodeId, Comparison>,
@@ -45,6 +52,8 @@ pub(crate) struct Reconcile {
 pub struct Comparison {
     /// When, in milliseconds since the Unix epoch.
     pub as_of_ms: u64,
+    /// Since when they have been found equal, or different, each time; in the same unit.
+    pub since_ms: u64,
     /// Whether nothing differed.
     pub equal: bool,
     /// Records that were found to differ, and moved; more may differ if it was cut short.
@@ -62,6 +71,10 @@ struct Running {
     bytes_sent: u64,
     bytes_received: u64,
     error: Option<String>,
+    /// The records that are being merged: their keys, and whether they are tombstones.
+    in_transit: Vec<(Key, bool)>,
+    /// Of this node and of the peer, as they were when it began or less.
+    horizons: (Timestamp, Timestamp),
 }
 
 /// What the exchange waits for.
@@ -114,7 +127,9 @@ impl Reconcile {
         let limits = Limits { max_records: options.anti_entropy_max_per_tick, ..Limits::default() };
         Self {
             co_owned,
-            rounds: options.anti_entropy_interval.map(|interval| Rounds::new(interval, now)),
+            rounds: Rounds::new(options.anti_entropy_interval.unwrap_or(UNASKED_EVERY), now),
+            is_on: options.anti_entropy_interval.is_some(),
+            held_until: None,
             limits,
             running: None,
             compared: BTreeMap::new(),
@@ -122,7 +137,12 @@ impl Reconcile {
     }
 
     pub(crate) fn next_wake(&self) -> Option<Instant> {
-        self.rounds.as_ref().and_then(Rounds::next_wake)
+        self.rounds.next_wake()
+    }
+
+    /// Who owns something that this node owns too.
+    pub(crate) fn co_owners(&self) -> impl Iterator<Item = NodeId> {
+        self.co_owned.keys().copied()
     }
 
     /// The parts of a span that this node and `peer` both own.
@@ -143,7 +163,7 @@ impl Node {
     /// What anti-entropy has done so far; `None` if it is switched off.
     #[must_use]
     pub fn anti_entropy(&self) -> Option<&RoundsStats<NodeId>> {
-        self.reconcile.rounds.as_ref().map(Rounds::stats)
+        self.reconcile.is_on.then(|| self.reconcile.rounds.stats())
     }
 
     /// How this node stood with each peer that shares ranges with it when they were last compared;
@@ -182,20 +202,32 @@ impl Node {
     }
 
     fn begin_exchange(&mut self, now: Now) {
-        let reconcile = &mut self.reconcile;
-        let Some(rounds) = &mut reconcile.rounds else { return };
-        let membership = &self.membership;
-        let up = reconcile.co_owned.keys().copied();
+        let is_up = |peer: &NodeId| self.membership.state(*peer) == Some(PeerState::Up);
+        let is_held = self.reconcile.held_until.is_some_and(|until| until > now.instant);
+        let mut peers = if is_held { Vec::new() } else { self.wanted_for_rebuild(now) };
         // What is compared later is as good; a client that waits is not.
-        let pressed = self.admission.is_pressed(now.instant);
-        let up = up.filter(|&peer| !pressed && membership.state(peer) == Some(PeerState::Up));
-        let Some((peer, resume_at)) = rounds.begin(up, now.instant) else { return };
+        if peers.is_empty() && !self.admission.is_pressed(now.instant) {
+            if !is_held {
+                peers = self.sweep.wanted().filter(is_up).collect();
+            }
+            if peers.is_empty() && self.reconcile.is_on {
+                peers = self.reconcile.co_owners().filter(is_up).collect();
+            } else if !peers.is_empty() {
+                self.reconcile.rounds.hurry(now.instant);
+            }
+        } else {
+            self.reconcile.rounds.hurry(now.instant);
+        }
+        let reconcile = &mut self.reconcile;
+        let Some((peer, resume_at)) = reconcile.rounds.begin(peers, now.instant) else { return };
         let ranges = reconcile.co_owned[&peer].clone();
         let mut limits = reconcile.limits;
         if buggify!(SmallLeaf) {
             limits.leaf_records = 1;
         }
         let exchange = Exchange::start(ranges, limits, resume_at);
+        let theirs = self.lives.standing(peer).map(|standing| standing.horizon);
+        let horizons = (self.horizon_in_force(), theirs.unwrap_or_default());
         let id = self.fresh_id();
         self.reconcile.running = Some(Running {
             id,
@@ -205,7 +237,10 @@ impl Node {
             bytes_sent: 0,
             bytes_received: 0,
             error: None,
+            in_transit: Vec::new(),
+            horizons,
         });
+        self.rebuild_begun(peer, id);
     }
 
     fn shared_with_running(&self, span: &RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
@@ -296,6 +331,8 @@ impl Node {
         if records.is_empty() {
             return self.fetch_next(now);
         }
+        running.in_transit =
+            records.iter().map(|(key, record)| (key.clone(), record.is_tombstone())).collect();
         let (id, peer) = (running.id, running.peer);
         let part = Part::Merged { records: records.len() };
         let waiter = Waiter::Exchange { id, part };
@@ -312,7 +349,7 @@ impl Node {
         let Some(running) = &mut self.reconcile.running else { return };
         let refused = outcomes.iter().find_map(|outcome| match outcome {
             PutOutcome::Refused(why) => Some(why),
-            PutOutcome::Stored | PutOutcome::Superseded(_) => None,
+            PutOutcome::Stored | PutOutcome::Superseded(_) | PutOutcome::Below(_) => None,
         });
         if outcomes.len() != count {
             return running.abort("an answer to something else");
@@ -320,28 +357,68 @@ impl Node {
         if let Some(why) = refused {
             return running.abort(&format!("a record was refused: {why}"));
         }
-        if let Step::Move { records, .. } = &mut running.step {
-            *records += count;
-        }
+        let Step::Move { records, way, .. } = &mut running.step else { return };
+        *records += count;
+        let source = if *way == Way::Pull { running.peer } else { self.id };
+        let dead =
+            running.in_transit.drain(..).zip(outcomes).filter_map(|(sent, outcome)| {
+                match (sent, outcome) {
+                    ((key, false), PutOutcome::Below(horizon)) => {
+                        Some((key, Record::buried(*horizon)))
+                    }
+                    _ => None,
+                }
+            });
+        let dead: Vec<(Key, Record)> = dead.collect();
+        self.bury(source, dead, now);
         self.fetch_next(now);
+    }
+
+    /// Has live records replaced by tombstones: another owner has none of them, and holds everything acknowledged below
+    /// its horizon, so they were deleted, or never acknowledged.
+    fn bury(&mut self, at: NodeId, records: Vec<(Key, Record)>, now: Now) {
+        if !records.is_empty() && !planted!(DeadIsKept) {
+            self.counters.buried += records.len() as u64;
+            let body = Request::Merge { records };
+            self.call_within(ANSWER_TIMEOUT, at, body, Waiter::Burial, now);
+        }
     }
 
     fn end_exchange(&mut self, summary: Summary, now: Now) {
         let Some(running) = self.reconcile.running.take() else { return };
+        let (peer, id) = (running.peer, running.id);
+        let is_complete = summary.outcome == Ending::Complete;
+        if summary.outcome == Ending::Aborted {
+            self.reconcile.held_until = Some(now.instant + HELD_FOR);
+            self.rebuild_failed(now);
+        }
         let differing = (summary.pulled + summary.pushed) as u64;
         if summary.outcome != Ending::Aborted {
+            let equal = differing == 0 && summary.outcome == Ending::Complete;
+            let before = self.reconcile.compared.get(&running.peer).filter(|it| it.equal == equal);
             let comparison = Comparison {
                 as_of_ms: now.wall_ms,
-                equal: differing == 0 && summary.outcome == Ending::Complete,
+                since_ms: before.map_or(now.wall_ms, |before| before.since_ms),
+                equal,
                 differing,
                 complete: summary.outcome == Ending::Complete,
             };
             self.reconcile.compared.insert(running.peer, comparison);
+            if comparison.complete {
+                self.heal.compared(running.peer);
+            }
         }
         let Running { bytes_sent, bytes_received, error, .. } = running;
         let report = Report { summary, bytes_sent, bytes_received, error };
-        if let Some(rounds) = &mut self.reconcile.rounds {
-            rounds.finish(report, now.instant, now.wall_ms);
+        self.reconcile.rounds.finish(report, now.instant, now.wall_ms);
+        self.exchange_ended(peer, id, is_complete, now);
+    }
+
+    /// An exchange with `peer` has ended, completely or not, that had begun when ids were at `begun`.
+    fn exchange_ended(&mut self, peer: NodeId, begun: u64, is_complete: bool, now: Now) {
+        self.rebuild_ended(peer, begun, is_complete, now);
+        if is_complete {
+            self.sweep_compared(peer, begun);
         }
     }
 
@@ -399,23 +476,41 @@ impl Running {
         if local.is_none() || remote.is_none() {
             return;
         }
+        let (here, there) = self.horizons;
         let event = match (local.take(), remote.take()) {
             (Some(Response::Digests(local)), Some(Response::Digests(remote))) => {
                 ExchangeEvent::Digests { local, remote }
             }
             (
-                Some(Response::Listed { items: local, complete: all_local }),
-                Some(Response::Listed { items: remote, complete: all_remote }),
-            ) => ExchangeEvent::Listed {
-                local: Listing { items: local, complete: all_local },
-                remote: Listing { items: remote, complete: all_remote },
-            },
+                Some(Response::Listed { items: mut local, complete: all_local }),
+                Some(Response::Listed { items: mut remote, complete: all_remote }),
+            ) => {
+                let before = (local.clone(), remote.clone());
+                leave_out_forgotten(&mut local, &before.1, there);
+                leave_out_forgotten(&mut remote, &before.0, here);
+                ExchangeEvent::Listed {
+                    local: Listing { items: local, complete: all_local },
+                    remote: Listing { items: remote, complete: all_remote },
+                }
+            }
             (Some(Response::Refused(why)), _) => return self.abort(&format!("here: {why}")),
             _ => return self.abort("an answer to something else"),
         };
         self.step = Step::Nothing;
         self.exchange.handle(event);
     }
+}
+
+/// Leaves out tombstones that the other side has forgotten: below its horizon, "nothing" says the same.
+fn leave_out_forgotten(
+    items: &mut Vec<(u64, Stamp)>,
+    others: &[(u64, Stamp)],
+    others_horizon: Timestamp,
+) {
+    items.retain(|(token, stamp)| {
+        let is_forgotten = stamp.is_tombstone() && stamp.version.timestamp < others_horizon;
+        !is_forgotten || others.binary_search_by_key(token, |(token, _)| *token).is_ok()
+    });
 }
 
 fn request_bytes(body: &Request) -> u64 {

@@ -1,8 +1,9 @@
 use quorate_record::{Hint, HintKind, Key, NodeId, Record, Stamp, Timestamp};
 
 use crate::{
-    Action, MAX_ITEMS, MAX_SPANS, Message, Node, Now, PutOutcome, Refusal, Request, Response,
-    StoreReply, StoreRequest, handoff::HintWaiter, node::Inner, reconcile::Part,
+    Action, MAX_ITEMS, MAX_SPANS, Message, Node, Notes, Now, PutOutcome, Refusal, Request,
+    Response, StoreReply, StoreRequest, handoff::HintWaiter, lives::KeptFor, node::Inner,
+    reconcile::Part,
 };
 
 /// Who asks this node for something, and so who gets the answer.
@@ -17,9 +18,15 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 pub(crate) enum StoreWaiter {
     Respond(Origin),
-    Version(Origin),
+    Look { origin: Origin, token: u64, counts: bool },
+    Version { origin: Origin, token: u64, counts: bool },
     Merge { batch: u64, place: usize },
+    Applied { origin: Origin, counts: bool },
     Clock { ceiling: Timestamp },
+    Notes { notes: Box<Notes>, kept_for: KeptFor },
+    Progress { peer: NodeId },
+    Tombstones,
+    Dropped,
     Hint { id: u64 },
     Exchange { id: u64 },
 }
@@ -39,11 +46,21 @@ impl Node {
             Request::Ping { .. } => {
                 self.respond(origin, Response::Pong { wall_ms: now.wall_ms });
             }
+            Request::Meet { incarnation, progress, .. } => {
+                self.meet(origin, incarnation, progress, now);
+            }
+            Request::Report => self.report(origin, now),
             Request::Put { key, record, hint_for: None } => {
                 match self.admit(self.id, &key, &record, now) {
                     Ok(()) => {
-                        let request = StoreRequest::Apply { key, record };
-                        self.store(request, StoreWaiter::Respond(origin));
+                        let counts = self.counts_for(&key);
+                        let waiter = StoreWaiter::Applied { origin, counts };
+                        let floor = match planted!(FloorIgnored) {
+                            true => Timestamp::ZERO,
+                            false => self.keeper.latest.floor,
+                        };
+                        let horizon = self.horizon_in_force();
+                        self.store(StoreRequest::Apply { key, record, floor, horizon }, waiter);
                     }
                     Err(why) => self.respond(origin, Response::Put(PutOutcome::Refused(why))),
                 }
@@ -56,10 +73,12 @@ impl Node {
                 self.respond(origin, Response::Found(found));
             }
             Request::Get { key, from_hints: false, known } => {
-                self.look_up(key, known, origin, StoreWaiter::Respond(origin));
+                let (token, counts) = (quorate_ring::token(key.as_bytes()), self.counts_for(&key));
+                self.look_up(key, known, origin, StoreWaiter::Look { origin, token, counts });
             }
             Request::Version { key } => {
-                self.look_up(key, None, origin, StoreWaiter::Version(origin));
+                let (token, counts) = (quorate_ring::token(key.as_bytes()), self.counts_for(&key));
+                self.look_up(key, None, origin, StoreWaiter::Version { origin, token, counts });
             }
             Request::Merge { records } => self.merge(origin, records, now),
             Request::Digests { ref spans } if spans.len() > MAX_SPANS => {
@@ -93,7 +112,8 @@ impl Node {
         match origin {
             Origin::Own { call } => self.defer(Inner::Answered { call, response }),
             Origin::Peer { via, id, .. } => {
-                let message = Message::Response { id, body: response };
+                let notes = self.lives.notes();
+                let message = Message::Response { id, notes, body: response };
                 self.act(Action::Respond { via, message });
             }
             Origin::Outside { request } => self.act(Action::Answer { request, response }),
@@ -109,22 +129,39 @@ impl Node {
     pub(crate) fn store_replied(&mut self, id: u64, reply: StoreReply, now: Now) {
         let Some(waiter) = self.store_waiters.remove(&id) else { return };
         match (waiter, reply) {
-            (StoreWaiter::Respond(origin), StoreReply::Applied(outcome)) => {
-                self.respond(origin, Response::Put(outcome));
+            (StoreWaiter::Applied { origin, counts }, StoreReply::Applied(outcome)) => {
+                self.respond_if(counts, origin, Response::Put(outcome));
             }
-            (StoreWaiter::Respond(origin), StoreReply::Read(mut response)) => {
-                // More only if somebody has made up keys that share a token.
-                if let Response::Fetched(records) = &mut response {
-                    records.truncate(MAX_ITEMS);
-                }
+            (StoreWaiter::Respond(origin), StoreReply::Read(response)) => {
+                let response = self.found(origin, response);
                 self.respond(origin, response);
             }
-            (StoreWaiter::Version(origin), StoreReply::Read(Response::Found(found))) => {
-                let version = found.map(|record| record.version);
-                self.respond(origin, Response::Version(version));
-            }
-            (StoreWaiter::Version(origin), StoreReply::Read(response)) => {
+            (
+                StoreWaiter::Look { origin, token, .. } | StoreWaiter::Version { origin, token, .. },
+                StoreReply::Read(response @ Response::Refused(Refusal::Damaged)),
+            ) => {
+                self.note_damaged([token], now);
                 self.respond(origin, response);
+            }
+            (StoreWaiter::Look { origin, counts, .. }, StoreReply::Read(response)) => {
+                let response = self.found(origin, response);
+                self.respond_if(counts, origin, response);
+            }
+            (StoreWaiter::Version { origin, counts, .. }, StoreReply::Read(response)) => {
+                let version = version_of(self.found(origin, response));
+                self.respond_if(counts, origin, version);
+            }
+            (StoreWaiter::Notes { notes, kept_for }, StoreReply::Persisted(outcome)) => {
+                self.notes_kept(*notes, kept_for, outcome, now);
+            }
+            (StoreWaiter::Progress { peer }, StoreReply::Counted(progress)) => {
+                self.told_progress(peer, progress, now);
+            }
+            (StoreWaiter::Tombstones, StoreReply::Counted(count)) => {
+                self.tombstones_counted(count, now);
+            }
+            (StoreWaiter::Dropped, StoreReply::Dropped { next }) => {
+                self.tombstones_dropped(next, now);
             }
             (StoreWaiter::Merge { batch, place }, StoreReply::Applied(outcome)) => {
                 self.merged(batch, place, outcome);
@@ -140,6 +177,30 @@ impl Node {
             }
             (waiter, reply) => panic!("the store answered {waiter:?} with {reply:?}"),
         }
+    }
+
+    /// What the store has read, as it is to be answered.
+    fn found(&self, origin: Origin, mut response: Response) -> Response {
+        match &mut response {
+            // More only if somebody has made up keys that share a token.
+            Response::Fetched(records) => records.truncate(MAX_ITEMS),
+            Response::Found(found @ None) if !matches!(origin, Origin::Outside { .. }) => {
+                let horizon = self.horizon_in_force();
+                *found = (horizon > Timestamp::ZERO).then(|| Record::buried(horizon));
+            }
+            _ => {}
+        }
+        response
+    }
+
+    /// Answers; unless it `counts`, this node has lost data and says so.
+    pub(crate) fn respond_if(&mut self, counts: bool, origin: Origin, response: Response) {
+        let is_asked_by_coordinator = !matches!(origin, Origin::Outside { .. });
+        let response = match is_asked_by_coordinator && !counts {
+            true => Response::Uncounted(Box::new(response)),
+            false => response,
+        };
+        self.respond(origin, response);
     }
 
     pub(crate) fn owns(&self, node: NodeId, key: &Key) -> bool {
@@ -172,6 +233,10 @@ impl Node {
         if let Some(why) = refusal {
             return self.respond(origin, Response::Put(PutOutcome::Refused(why)));
         }
+        let floor = self.keeper.latest.floor;
+        if record.version.timestamp < floor && !planted!(FloorIgnored) {
+            return self.respond(origin, Response::Put(PutOutcome::Below(floor)));
+        }
         let hint = Hint { target, key, record, kind: HintKind::Owed, added_ms: now.wall_ms };
         self.offer_hint(hint, HintWaiter::Respond(origin), now);
     }
@@ -193,7 +258,9 @@ impl Node {
                     waiting += 1;
                     outcomes.push(PutOutcome::Stored); // until the store says what it was
                     let waiter = StoreWaiter::Merge { batch, place };
-                    self.store(StoreRequest::Apply { key, record }, waiter);
+                    let floor = Timestamp::ZERO; // others hold it already
+                    let horizon = self.horizon_in_force();
+                    self.store(StoreRequest::Apply { key, record, floor, horizon }, waiter);
                 }
                 Err(why) => outcomes.push(PutOutcome::Refused(why)),
             }
@@ -214,5 +281,13 @@ impl Node {
         {
             self.respond(origin, Response::Merged(outcomes));
         }
+    }
+}
+
+/// The version of what was found.
+fn version_of(response: Response) -> Response {
+    match response {
+        Response::Found(found) => Response::Version(found.map(|record| record.version)),
+        response => response,
     }
 }

@@ -27,6 +27,7 @@ pub(crate) struct Write {
     calls: Vec<u64>,
     reason: Option<Refusal>,
     atomic: bool,
+    wait_for_owners: bool,
 }
 
 impl Node {
@@ -80,7 +81,7 @@ impl Node {
             },
         };
         self.counters.writes += 1;
-        let ClientRequest { key, operation, quorum, .. } = body;
+        let ClientRequest { key, operation, quorum, wait_for_owners, .. } = body;
         let record = match operation {
             Operation::Put(value) => Record::live(version, value),
             Operation::Delete | Operation::Get => Record::tombstone(version),
@@ -102,6 +103,7 @@ impl Node {
             calls: Vec::new(),
             reason: None,
             atomic,
+            wait_for_owners,
         };
         let id = self.fresh_id();
         self.run_write(id, Box::new(write), now);
@@ -132,13 +134,23 @@ impl Node {
         outcome: Outcome,
         now: Now,
     ) {
+        self.owner_acked(id, from, round, &outcome);
         let event = match outcome {
             Ok(Response::Version(holds)) => PutEvent::Told { from, holds },
+            Ok(Response::Put(PutOutcome::Below(by))) => {
+                self.counters.below += 1;
+                PutEvent::Below { from, round, by: Version::buried(by) }
+            }
+            Ok(Response::Uncounted(response)) => match *response {
+                Response::Put(PutOutcome::Stored | PutOutcome::Superseded(_))
+                | Response::Version(_) => PutEvent::Uncounted { from, round },
+                _ => PutEvent::Failed { from, round, failure: Missing::Unknown },
+            },
             Ok(Response::Put(PutOutcome::Stored)) => PutEvent::Stored { from, round },
             Ok(Response::Put(PutOutcome::Superseded(by))) => {
                 // An atomic write has one version only, in what is its second round.
                 let plain = self.writes.get(&id).is_some_and(|write| !write.atomic);
-                let again = plain && round == Round::Second;
+                let again = plain && round > Round::First;
                 self.counters.superseded_again += u64::from(again);
                 PutEvent::Superseded { from, round, by }
             }
@@ -201,7 +213,7 @@ impl Node {
                     let (key, record) = (write.key.clone(), write.record.clone());
                     let body = match round {
                         Round::Asking => Request::Version { key },
-                        Round::First | Round::Second => Request::Put { key, record, hint_for },
+                        _ => Request::Put { key, record, hint_for },
                     };
                     let time_left = write.end.saturating_duration_since(now.instant);
                     let waiter = Waiter::Write { id, round };
@@ -229,6 +241,15 @@ impl Node {
                     if result.is_ok() {
                         let began = write.end - 2 * write.timeout;
                         self.admission.succeeded(now.instant.saturating_duration_since(began));
+                    }
+                    if let Ok(receipt) = &result
+                        && write.wait_for_owners
+                        && !receipt.lacking.is_empty()
+                    {
+                        let (key, receipt) = (write.key.clone(), receipt.clone());
+                        let deadline = write.end - write.timeout;
+                        self.wait_for_owners(id, write.request, key, receipt, deadline, now);
+                        continue;
                     }
                     let reason = write.reason.clone();
                     let result = result.map_err(|error| Failure { error, reason });

@@ -98,6 +98,8 @@ bugs! {
         "A store that finds a snapshot does not read what the log has behind it.";
     DamagedIsAbsent, "damaged-is-absent",
         "A record that cannot be read is answered as if there were none.";
+    ScrubTrustsIndex, "scrub-trusts-index",
+        "A scrub looks at the index and not at what is on the disk.";
     CorruptFrameServed, "corrupt-frame-served",
         "Recovery does not compare a frame's payload with its checksum.";
     CorruptFrameSkipped, "corrupt-frame-skipped",
@@ -112,6 +114,22 @@ bugs! {
         "A message's checksum is not looked at.";
     FailedWriteAcked, "failed-write-acked",
         "A write that the log refused or lost is answered as stored.";
+    BelowIsAnAck, "below-is-an-ack",
+        "In a later round a replica that refuses a version as too old counts as one that has it.";
+    DeadHintRestamped, "dead-hint-restamped",
+        "A hint that its target refuses as too old is written again under a new version.";
+    DeadIsKept, "dead-is-kept",
+        "A record that a co-owner lacks and takes for deleted stays where it is.";
+    FloorIgnored, "floor-ignored",
+        "A replica takes on versions below the floor that it has reported.";
+    OldExchangeCounts, "old-exchange-counts",
+        "The horizon rises although it was compared before all nodes had reported.";
+    OneExchangeIsEnough, "one-exchange-is-enough",
+        "A node that lost its data counts again once it has compared with one other owner.";
+    CountsAtOnce, "counts-at-once",
+        "A node that lost its data counts as if it had not.";
+    NoFence, "no-fence",
+        "What a node answered counts although it has lost its data since.";
 }
 
 impl Bug {

@@ -48,6 +48,11 @@ pub enum GetEvent<I, P> {
         /// Who was asked.
         from: I,
     },
+    /// `from` has lost its data since it was asked: what it has answered counts for nothing any more.
+    Void {
+        /// Who.
+        from: I,
+    },
     /// `from` was not asked, because there have been hedges enough; it may be asked later, when it
     /// is needed, and there will be no other hedge.
     Declined {
@@ -219,6 +224,14 @@ impl<I: Clone + Ord, P: Clone + Ord> Get<I, P> {
             }
             GetEvent::Failed { from } => {
                 self.leave(&from);
+            }
+            GetEvent::Void { from } => {
+                self.answers.retain(|(node, _)| *node != from);
+                self.end_repair(&from, RepairState::Failed);
+                let was_counted = |read: &mut Read<I, P>| read.from.contains(&from);
+                if !self.replied {
+                    self.read.take_if(was_counted);
+                }
             }
             GetEvent::Declined { from } => {
                 if self.waiting.iter().any(|waiting| waiting.hedge && waiting.node == from) {

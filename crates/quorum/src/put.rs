@@ -12,15 +12,31 @@ use crate::quorum::{Quorum, are_distinct};
 use crate::receipt::PutReceipt;
 use seat::{Answer, Seat};
 
-/// Which sending of a write an answer belongs to. A write has two of these at the most.
+/// Which sending of a write an answer belongs to; answers to an earlier one do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Round {
     /// An atomic write asks the replicas what they hold, before it has a version.
     Asking,
     /// Under the version that the write began with.
     First,
-    /// Under a version above all that the first round was told of.
+    /// Under a version above all that the first round was told of: what supersedes it is concurrent.
     Second,
+    /// Again, since the version of the second was below what replicas take on.
+    Third,
+    /// The same, for the last time.
+    Fourth,
+}
+
+impl Round {
+    /// The round of a version that is above all that an earlier round was told of, if there may be another.
+    const fn next(self) -> Option<Self> {
+        match self {
+            Self::Asking | Self::First => Some(Self::Second),
+            Self::Second => Some(Self::Third),
+            Self::Third => Some(Self::Fourth),
+            Self::Fourth => None,
+        }
+    }
 }
 
 /// How an asked node failed.
@@ -53,6 +69,28 @@ pub enum PutEvent<I, V> {
         round: Round,
         /// The version it holds.
         by: V,
+    },
+    /// `from` has not taken the record and will not: its version is below what `from` takes on. It holds nothing as
+    /// great for the key, so it has said what a further version must be above, and acknowledged nothing.
+    Below {
+        /// Who was asked.
+        from: I,
+        /// The round of the [`PutAction::Send`] that this answers.
+        round: Round,
+        /// What a version must be above.
+        by: V,
+    },
+    /// `from` did as it was asked, but has lost data and does not count until it has been filled again.
+    Uncounted {
+        /// Who was asked.
+        from: I,
+        /// The round of the [`PutAction::Send`] that this answers.
+        round: Round,
+    },
+    /// `from` has lost its data since it was asked: what it has answered counts for nothing any more.
+    Void {
+        /// Who.
+        from: I,
     },
     /// `from` was asked what it holds.
     Told {
@@ -304,6 +342,27 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
                     self.seats[seat].answered(from, Answer::Superseded);
                 }
             }
+            PutEvent::Below { from, round, by } => {
+                if let Some(seat) = self.leave(&from, round) {
+                    if !self.restamping {
+                        self.told = self.told.clone().max(by);
+                    }
+                    self.seats[seat].answered(from, Answer::Below);
+                }
+            }
+            PutEvent::Uncounted { from, round } => {
+                if let Some(seat) = self.leave(&from, round) {
+                    self.perhaps_held |= self.round != Round::Asking;
+                    self.seats[seat].answered(from, Answer::Uncounted);
+                }
+            }
+            PutEvent::Void { from } => {
+                for seat in 0..self.seats.len() {
+                    if self.seats[seat].void(&from) {
+                        self.replace(seat, now);
+                    }
+                }
+            }
             PutEvent::Told { from, holds } => {
                 if let Some(seat) = self.leave(&from, Round::Asking) {
                     if let Some(version) = holds.filter(|_| !self.restamping) {
@@ -324,7 +383,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
                     self.replace(seat, now);
                 }
             }
-            PutEvent::Restamped { version } => self.start_second_round(version, now),
+            PutEvent::Restamped { version } => self.start_next_round(version, now),
             PutEvent::RestampFailed => {
                 self.clock_stuck |= self.restamping;
                 self.restamping = false;
@@ -349,6 +408,11 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         self.replied && (self.nobody_holds_it() || self.seats.iter().all(Seat::is_covered))
     }
 
+    /// The replicas that have not said that they hold the write or something newer.
+    fn lacking(&self) -> impl Iterator<Item = &I> {
+        self.seats.iter().filter(|seat| !seat.is_held()).map(|seat| &seat.replica)
+    }
+
     /// Whether it is certain that no node has stored the record, or will.
     fn nobody_holds_it(&self) -> bool {
         let may_be_stored = self.perhaps_held || !self.waiting.is_empty();
@@ -371,7 +435,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
 
     fn leave(&mut self, from: &I, round: Round) -> Option<usize> {
         let late = round != self.round;
-        if late && !(self.round == Round::Second && planted!(OldRoundCounts)) {
+        if late && !(self.round > Round::First && planted!(OldRoundCounts)) {
             return None;
         }
         let place = self.waiting.iter().position(|waiting| waiting.node == *from)?;
@@ -396,16 +460,17 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         }
     }
 
-    fn start_second_round(&mut self, version: V, now: Instant) {
+    fn start_next_round(&mut self, version: V, now: Instant) {
         if !self.restamping {
             return;
         }
         assert!(version > self.told, "the new version is not above what the write was told of");
         // Nobody will listen for the answers that are still out.
         self.perhaps_held = !self.nobody_holds_it();
+        let Some(next) = self.round.next() else { return };
         self.restamping = false;
         self.version = version;
-        self.round = Round::Second;
+        self.round = next;
         self.waiting.clear();
         for seat in 0..self.seats.len() {
             let members = self.seats[seat].restart();
@@ -464,14 +529,14 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         let acked = if planted!(AckCountedTwice) { acked + acked.min(1) } else { acked };
         if acked >= needed {
             self.reply(Ok(self.receipt()));
-        } else if answered >= needed && !self.clock_stuck {
+        } else if answered >= needed && !self.is_last_round() {
             self.restamping = true;
             let replicas = self.seats.iter().filter(|seat| seat.counted(false).is_some());
-            self.floor_met = replicas.count() >= needed;
+            self.floor_met |= replicas.count() >= needed;
             self.actions.push_back(PutAction::Restamp { above: self.told.clone() });
         } else {
             // Without a second round only those count that have stored the record.
-            let hopeful = if self.clock_stuck { acked } else { answered } + self.pending();
+            let hopeful = if self.is_last_round() { acked } else { answered } + self.pending();
             if hopeful < needed {
                 self.ask_skipped(needed - hopeful, now);
             }
@@ -481,7 +546,8 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
     /// Asks the replicas skipped so far, unless fewer than `missing` of them are left.
     fn ask_skipped(&mut self, missing: usize, now: Instant) {
         let skipped = self.skipped();
-        if skipped.len() < missing {
+        let stand_ins = self.uncounted();
+        if skipped.len() + stand_ins.len() < missing {
             let (needed, acked, outcome) = self.shortfall();
             return self.reply(Err(if self.clock_stuck {
                 PutError::ClockTooFar { needed, acked, outcome }
@@ -489,9 +555,33 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
                 PutError::TooFewReplicas { needed, acked, outcome }
             }));
         }
+        let still_missing = missing.saturating_sub(skipped.len());
         for seat in skipped {
             self.ask(self.seats[seat].replica.clone(), seat, now);
         }
+        for seat in stand_ins.into_iter().take(still_missing) {
+            if let Some(fallback) = self.fallbacks.pop_front() {
+                self.ask(fallback, seat, now);
+            }
+        }
+    }
+
+    /// Whether no answer can bring about another round.
+    fn is_last_round(&self) -> bool {
+        self.clock_stuck || self.round.next().is_none()
+    }
+
+    /// Seats whose replica has the record but does not count, and for which a fallback can be asked that does.
+    fn uncounted(&self) -> Vec<usize> {
+        let fallbacks = if self.quorum.sloppy() && self.round != Round::Asking {
+            self.fallbacks.len()
+        } else {
+            0
+        };
+        let awaited = |index| self.waiting.iter().any(|waiting| waiting.seat == index);
+        let seats = self.seats.iter().enumerate();
+        let open = seats.filter(|&(i, seat)| seat.lacks_stand_in() && !awaited(i));
+        open.map(|(i, _)| i).take(fallbacks).collect()
     }
 
     /// Keeps hints for replicas that nobody else can be asked for, once some node may hold the
@@ -503,7 +593,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         }
         for (index, seat) in self.seats.iter_mut().enumerate() {
             let is_awaited = || self.waiting.iter().any(|waiting| waiting.seat == index);
-            if seat.needs_keeping() && !is_awaited() {
+            if seat.needs_keeping(self.replied) && !is_awaited() {
                 seat.keep_asked();
                 let replica = seat.replica.clone();
                 self.actions.push_back(PutAction::KeepHint { replica, round: self.round });
@@ -535,9 +625,14 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         let any = match self.round {
             Round::Asking => false,
             Round::First => planted!(NoSecondRound),
-            Round::Second => true,
+            Round::Second | Round::Third | Round::Fourth => true,
         };
-        let counts = move |answer| answer == Answer::Stored || any;
+        let counts = move |answer| match answer {
+            Answer::Stored => true,
+            Answer::Superseded | Answer::Told => any,
+            Answer::Below => any && planted!(BelowIsAnAck),
+            Answer::Uncounted => false,
+        };
         let counted = self.seats.iter().filter_map(move |seat| seat.counted(sloppy));
         counted.filter(move |&(_, answer)| counts(answer)).map(|(node, _)| node)
     }
@@ -580,7 +675,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         // Whoever supersedes a version that fallbacks let pass may have done so before the write.
         let mut counted = self.seats.iter().filter_map(|it| it.counted(self.quorum.sloppy()));
         let superseded =
-            counted.any(|(_, answer)| answer == Answer::Superseded) && self.round == Round::Second;
+            counted.any(|(_, answer)| answer == Answer::Superseded) && self.round > Round::First;
         PutReceipt {
             version: self.version.clone(),
             w: self.quorum.w(),
@@ -588,6 +683,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             hinted: self.seats.iter().filter_map(hint).collect(),
             sloppy: by_fallback || (superseded && !self.floor_met),
             acks,
+            lacking: self.lacking().cloned().collect(),
             round: self.round,
         }
     }

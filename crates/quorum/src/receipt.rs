@@ -22,6 +22,9 @@ pub struct PutReceipt<I, V> {
     /// Whether a fallback's ack was counted, or a fallback's word for what the second version must
     /// be above. Then a read need not meet this write.
     pub sloppy: bool,
+    /// The replicas that were not known to hold the write or something newer, in the order of the
+    /// preference list. Most of them usually do a moment later.
+    pub lacking: Vec<I>,
     /// The round whose answers were counted.
     pub round: Round,
 }

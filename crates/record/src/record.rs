@@ -3,7 +3,7 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 use twox_hash::XxHash3_64;
 
-use crate::Version;
+use crate::{Timestamp, Version};
 
 /// Most bytes a value may have, whatever a node is configured to take.
 pub const MAX_VALUE_BYTES: usize = 8 * 1024 * 1024;
@@ -37,6 +37,14 @@ pub struct Stamp {
     pub content: u64,
 }
 
+impl Stamp {
+    /// Whether it is that of a stored delete that never expires.
+    #[must_use]
+    pub fn is_tombstone(&self) -> bool {
+        self.content == TOMBSTONE_HASH
+    }
+}
+
 impl Record {
     /// A value that never expires.
     pub fn live(version: Version, value: impl Into<Bytes>) -> Self {
@@ -47,6 +55,13 @@ impl Record {
     #[must_use]
     pub fn tombstone(version: Version) -> Self {
         Self { version, expires_ms: None, value: None }
+    }
+
+    /// What a replica that holds every acknowledged write below `horizon` says of a key of which it holds nothing: a
+    /// tombstone that wins over everything below the horizon, and over nothing else.
+    #[must_use]
+    pub fn buried(horizon: Timestamp) -> Self {
+        Self::tombstone(Version::buried(horizon))
     }
 
     /// Whether this is a stored delete.

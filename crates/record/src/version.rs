@@ -3,7 +3,7 @@ use std::{fmt, str::FromStr};
 use crate::{MAX_NODE_ID_BYTES, NodeId};
 
 /// A hybrid timestamp: 48 bits of milliseconds since the Unix epoch, then 16 bits of counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 /// Who issued a version: a node in one of its lives.
@@ -91,6 +91,29 @@ impl fmt::Display for Version {
     }
 }
 
+impl Version {
+    /// Above every version with a lesser timestamp, and below every other one that any node issues.
+    ///
+    /// # Panics
+    /// Never: the name of its writer is one.
+    #[must_use]
+    pub fn buried(horizon: Timestamp) -> Self {
+        let node = NodeId::new(LEAST_NAME).expect("a good name");
+        Self { timestamp: horizon, writer: Writer { node, incarnation: NO_LIFE } }
+    }
+
+    /// Whether no node has issued it: it is that of [`Record::buried`](crate::Record::buried).
+    #[must_use]
+    pub fn is_buried(&self) -> bool {
+        self.writer.incarnation == NO_LIFE && self.writer.node.as_str() == LEAST_NAME
+    }
+}
+
+/// The least of all names that a node may have.
+const LEAST_NAME: &str = "-";
+/// An incarnation that no node is ever in.
+const NO_LIFE: u64 = 0;
+
 impl FromStr for Version {
     type Err = VersionError;
 
@@ -165,6 +188,14 @@ mod tests {
         let ordered =
             [version(1, "b", 9), version(2, "a", 9), version(2, "b", 1), version(2, "b", 2)];
         assert!(ordered.is_sorted());
+    }
+
+    #[test]
+    fn what_is_buried_is_above_all_that_is_below_the_horizon_and_nothing_else() {
+        let buried = Version::buried(Timestamp(5));
+        assert!(version(4, "z", u64::MAX) < buried && buried < version(5, "-", 1));
+        assert!(buried < version(5, ".", 0) && buried.is_buried());
+        assert!(!version(5, "-", 1).is_buried() && !version(5, "a", 0).is_buried());
     }
 
     #[test]

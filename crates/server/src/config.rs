@@ -16,6 +16,7 @@
 //! | `anti_entropy_interval_ms`, `anti_entropy_max_per_tick` | 1500, 200 | how often, and how many records at most each time |
 //! | `sync` | `"always"` | an ack means synced; `"50ms"`: synced at least that often; `"os"`: when the system likes |
 //! | `snapshot_interval_s` | 0 | seconds between snapshots, 0 for none |
+//! | `scrub_interval_s` | 604800 | seconds between two readings of all records, 0 for none |
 //! | `max_value_bytes` | 8 MiB | largest value; no more than that either |
 //! | `max_in_flight`, `max_connections` | 4096, 4096 | beyond them callers get an early 503 |
 //! | `max_clock_skew_ms` | 10000 | versions further ahead than that are refused |
@@ -87,6 +88,8 @@ pub struct Config {
     pub sync: SyncPolicy,
     /// Time between two snapshots; `None` for no snapshots but those asked for.
     pub snapshot_interval: Option<Duration>,
+    /// Time between the beginnings of two readings of all records, in search of damage; `None` for none.
+    pub scrub_interval: Option<Duration>,
     /// Largest value, in bytes.
     pub max_value_bytes: usize,
     /// Most requests at work at once.

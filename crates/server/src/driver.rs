@@ -28,6 +28,15 @@ pub(crate) struct Driver {
     links: OnceLock<PeerLinks>,
     stored: Arc<Notify>,
     earlier_wake: Notify,
+    renewal: OnceLock<Renewal>,
+    renewed: Notify,
+}
+
+/// That the node is to begin another life.
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    pub(crate) above: u64,
+    pub(crate) why: String,
 }
 
 struct State {
@@ -67,6 +76,8 @@ impl Driver {
             links: OnceLock::new(),
             stored,
             earlier_wake: Notify::new(),
+            renewal: OnceLock::new(),
+            renewed: Notify::new(),
         });
         tokio::spawn(Arc::clone(&driver).report_stored());
         tokio::spawn(Arc::clone(&driver).report_time());
@@ -138,11 +149,39 @@ impl Driver {
         }
     }
 
+    /// Tells the node of some records that it cannot read, those behind the token `after`. Returns
+    /// behind which to go on; `None` for the beginning.
+    pub(crate) fn report_damage(&self, after: Option<u64>) -> Option<u64> {
+        /// As many as the node has room for.
+        const MOST_TOKENS: usize = 1024;
+        let tokens = self.local.store.damaged_tokens(after, MOST_TOKENS);
+        let last = tokens.last().copied().filter(|_| tokens.len() == MOST_TOKENS);
+        if !tokens.is_empty() {
+            self.handle_all([Event::Damaged { tokens }]);
+        }
+        last
+    }
+
     /// Gives back files of the hint queue that nobody needs.
     pub(crate) async fn maintain_hints(self: &Arc<Self>) -> Result<(), String> {
         let driver = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || driver.local.hints.maintain()).await;
         done.map_err(|error| error.to_string())?.map(drop).map_err(|error| describe(&error))
+    }
+
+    /// Comes when the node is to begin another life.
+    pub(crate) async fn renewal(&self) {
+        self.renewed.notified().await;
+    }
+
+    /// Why the node is to begin another life, if it is.
+    pub(crate) fn why_renewed(&self) -> Option<&Renewal> {
+        self.renewal.get()
+    }
+
+    /// Says that a node is gone for good.
+    pub(crate) fn declare_gone(&self, node: NodeId) {
+        self.handle_all([Event::Gone { node }]);
     }
 
     /// Takes no more part in anything: the connections of peers end.
@@ -208,6 +247,10 @@ impl Driver {
                 }
                 Action::ForgetHint { target, key, version } => {
                     self.local.forget_hint(target, &key, &version);
+                }
+                Action::Renew { above, why } => {
+                    let _ = self.renewal.set(Renewal { above, why }); // once is enough
+                    self.renewed.notify_one();
                 }
                 Action::Reply { request, reply } => {
                     if let Some(client) = state.clients.remove(&request) {
@@ -287,7 +330,7 @@ fn respond(outbox: &Outbox, message: &Message) {
     if let (SendError::Full { .. }, Message::Response { id, .. }) = (error, message) {
         let refusal = Response::Refused(Refusal::Overloaded);
         // If even that does not fit, the asker gives up at its deadline.
-        let _ = outbox.try_send(&Message::Response { id: *id, body: refusal });
+        let _ = outbox.try_send(&Message::Response { id: *id, notes: 0, body: refusal });
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::{Request, body::Incoming};
 use quorate_node::{ClientReply, ClientRequest, Refusal, Response};
-use quorate_record::{Key, Record};
+use quorate_record::{Key, NodeId, Record};
 use quorate_transport::Acceptor;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -89,6 +89,10 @@ impl Backend for Face {
             let _ = sender.send(driver.snapshot().await); // the asker may have gone
         });
         receiver
+    }
+
+    fn declare_gone(&self, node: NodeId) {
+        self.driver.declare_gone(node);
     }
 
     fn backup(&self, name: String) -> oneshot::Receiver<Result<Value, NoBackup>> {

@@ -20,8 +20,9 @@ pub mod local;
 mod metrics;
 mod pages;
 mod run;
+mod scrub;
 
 #[cfg(feature = "test-clock")]
 pub use clock::set_clock_offset_ms;
 pub use quorate_transport::{Tls, TlsFiles};
-pub use run::{ServeError, ServeOptions, run};
+pub use run::{Ended, ServeError, ServeOptions, run};

@@ -4,7 +4,7 @@ mod open;
 
 use quorate_node::{PutOutcome, Refusal, Response, StoreReply, StoreRequest};
 use quorate_record::{Key, NodeId, Version};
-use quorate_storage::{Applied, Completion, HintLog, LogError, ReadError, Store};
+use quorate_storage::{Applied, Bounds, Completion, HintLog, LogError, ReadError, Store};
 
 pub use open::{HINTS_DIR, LocalOptions, OpenError, Opened};
 
@@ -23,20 +23,37 @@ pub struct Local {
 /// reply is expected.
 const PERSISTS: u64 = 1 << 63;
 
+/// Tombstones that are forgotten in one go.
+const DROPPED_AT_ONCE: usize = 4_096;
+
 impl Local {
     /// Does what can be done at once, and begins the rest; that ends in
     /// [`take_replies`](Self::take_replies).
     #[must_use]
     pub fn submit(&self, id: u64, request: StoreRequest) -> Option<StoreReply> {
         let read = match request {
-            StoreRequest::Apply { key, record } => {
-                let error = self.store.apply(id, key, record).err()?;
+            StoreRequest::Apply { key, record, floor, horizon } => {
+                let bounds = Bounds { floor, horizon };
+                let error = self.store.apply_within(bounds, id, key, record).err()?;
                 return Some(StoreReply::Applied(PutOutcome::Refused(refusal(&error))));
             }
             StoreRequest::ReserveClock { ceiling } => {
                 let error = self.store.reserve_clock(id | PERSISTS, ceiling).err()?;
                 return Some(StoreReply::Persisted(Err(refusal(&error))));
             }
+            StoreRequest::KeepNotes { notes } => {
+                let text = notes.encode();
+                let error = self.store.keep_notes(id | PERSISTS, notes.horizon, &text).err()?;
+                return Some(StoreReply::Persisted(Err(refusal(&error))));
+            }
+            StoreRequest::DropTombstones { from } => {
+                let (_, next) = self.store.drop_tombstones(from, DROPPED_AT_ONCE);
+                return Some(StoreReply::Dropped { next });
+            }
+            StoreRequest::CountTombstones => {
+                return Some(StoreReply::Counted(self.store.tombstones()));
+            }
+            StoreRequest::Progress => return Some(StoreReply::Counted(self.store.last_seq())),
             StoreRequest::PersistHint { hint } => {
                 let error = self.hints.add(id, &hint).err()?;
                 return Some(StoreReply::Persisted(Err(refusal(&error))));
@@ -91,6 +108,7 @@ fn store_reply(Completion { id, outcome }: Completion<Applied>) -> (u64, StoreRe
     let outcome = match outcome {
         Ok(Applied::Stored) => PutOutcome::Stored,
         Ok(Applied::Superseded(version)) => PutOutcome::Superseded(version),
+        Ok(Applied::Below(least)) => PutOutcome::Below(least),
         Err(_) if planted!(FailedWriteAcked) => PutOutcome::Stored,
         Err(error) => PutOutcome::Refused(refusal(&error)),
     };

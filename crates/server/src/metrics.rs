@@ -46,6 +46,9 @@ fn counters(view: &View<'_>, registry: &mut Registry) {
     add("hints_expired", "Courtesy hints dropped by age", hints.expired);
     add("hints_evicted", "Courtesy hints dropped for room", hints.evicted);
     add("hints_refused", "Hints not taken on", hints.refused);
+    let store = view.local.store.stats();
+    add("heals", "Damaged records that the other owners were asked for", done.heals);
+    add("healed_records", "Damaged records that are whole again", store.healed);
     if let Some(rounds) = view.node.anti_entropy() {
         add("ae_rounds", "Comparisons with a peer", rounds.exchanges);
         add("ae_compared_records", "Records compared", rounds.total_compared);

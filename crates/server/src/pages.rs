@@ -120,6 +120,11 @@ impl View<'_> {
             "dead_bytes": stats.dead_bytes,
             "tombstones": stats.tombstones,
             "damaged": stats.damaged,
+            "healed_records": stats.healed,
+            "damaged_segments": self.node.damaged_segments(),
+            "refilled_segments": self.node.refilled_segments(),
+            "healing": self.node.healing(),
+            "scrub": self.facts.scrub.page(),
             "compacted_segments": stats.compacted_segments,
             "compacted_bytes": stats.compacted_bytes,
             "queued_bytes": stats.queued_bytes,
@@ -184,6 +189,7 @@ impl View<'_> {
             "incarnation": peer.incarnation,
             "rtt_ms": peer.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
             "last_seen_ms": last_seen,
+            "recovering": peer.is_recovering,
             "in_flight": peer.in_flight,
             "queued_bytes": link.map_or(0, |link| link.queued_bytes()),
             "clock_offset_ms": peer.clock_offset_ms,
@@ -213,23 +219,67 @@ impl View<'_> {
             "bytes": store.live_bytes,
             "hints": hints.count,
             "hint_bytes": hints.bytes,
+            "differs": self.differs(),
             "peers_behind": self.node.peers_behind().map(|id| id.to_string()).collect::<Vec<_>>(),
             "open_requests": self.node.open_requests(),
             "writes": counters.writes,
             "reads": counters.reads,
             "second_rounds": counters.second_rounds,
+            "buried": counters.buried,
+            "below": counters.below,
+            "standing": self.standing(),
             "peers": self.peers(),
         })
     }
 
-    /// Per peer that shares ranges with this node, how the two last stood.
+    /// Whether the node counts in quorums, and how far deletes are forgotten.
+    fn standing(&self) -> Value {
+        let names = |nodes: Vec<NodeId>| nodes.iter().map(NodeId::to_string).collect::<Vec<_>>();
+        let recovery = self.node.recovery().map(|recovery| {
+            json!({
+                "done": names(recovery.done),
+                "waiting": names(recovery.waiting),
+                "away": names(recovery.away),
+            })
+        });
+        let horizon = self.node.horizon();
+        json!({
+            "state": if recovery.is_some() { "recovering" } else { "counted" },
+            "recovery": recovery,
+            "horizon_unix_ms": horizon.horizon.wall_ms(),
+            "floor_unix_ms": horizon.floor.wall_ms(),
+            "rounds": horizon.rounds,
+            "held_back_by": names(horizon.held_back_by),
+        })
+    }
+
+    /// In how many keys this node last differed from its peers, all together; `None` if it was not
+    /// compared with all of them.
+    fn differs(&self) -> Option<u64> {
+        self.node.comparisons().map(|(_, it)| it.map(|it| it.differing)).sum()
+    }
+
+    /// Per peer that shares ranges with this node, how the two last stood, and which ranges those
+    /// are.
     fn convergence(&self) -> Value {
         let peers: Map<String, Value> = self
             .node
             .comparisons()
             .map(|(peer, comparison)| (peer.to_string(), comparison_page(comparison)))
             .collect();
-        json!({ "node": self.node.writer().node.as_str(), "peers": peers })
+        let ranges = self.node.owned_ranges().into_iter().map(|range| {
+            json!({
+                "first": format!("{:016x}", range.tokens.start()),
+                "last": format!("{:016x}", range.tokens.end()),
+                "peers": range.peers.iter().map(NodeId::as_str).collect::<Vec<_>>(),
+            })
+        });
+        json!({
+            "node": self.node.writer().node.as_str(),
+            "hints": self.node.hints().stats(self.now.wall_ms).count,
+            "peers": peers,
+            "ranges": ranges.collect::<Vec<_>>(),
+        })
     }
 
     /// Whether requests should be sent to this node.
@@ -244,6 +294,17 @@ impl View<'_> {
         let away: Vec<String> =
             self.node.peers().filter(|peer| !up(peer)).map(|peer| peer.id.to_string()).collect();
         let r = self.config.r;
+        if away.is_empty() || self.node.recovery().is_some() {
+            let own = self.node.recovery().map(|_| self.node.writer().node);
+            let peers = self.node.peers().filter(|peer| peer.is_recovering).map(|peer| peer.id);
+            let filled: Vec<String> =
+                own.into_iter().chain(peers).map(|id| id.to_string()).collect();
+            return Err(format!(
+                "some keys have fewer than {r} replicas that count; being filled: {}; not up: {}",
+                filled.join(", "),
+                away.join(", ")
+            ));
+        }
         Err(format!("some keys have fewer than {r} replicas up; not up: {}", away.join(", ")))
     }
 }
@@ -253,12 +314,13 @@ type Stats = quorate_antientropy::RoundsStats<NodeId>;
 fn comparison_page(comparison: Option<Comparison>) -> Value {
     match comparison {
         None => json!({ "compared": false }),
-        Some(Comparison { as_of_ms, equal, differing, complete }) => json!({
+        Some(Comparison { as_of_ms, since_ms, equal, differing, complete }) => json!({
             "compared": true,
             "equal": equal,
             "differing": differing,
             "complete": complete,
             "as_of_unix_ms": as_of_ms,
+            "since_unix_ms": since_ms,
         }),
     }
 }

@@ -24,10 +24,11 @@ use tokio::{net::TcpListener, sync::Notify};
 use crate::{
     clock::now,
     config::{Config, ConfigErrors, ReadRepair, Secret, SyncPolicy, ValueError},
-    driver::Driver,
+    driver::{Driver, Renewal},
     face::Face,
     http::{self, HttpSettings},
     local::{HINTS_DIR, Local, LocalOptions, Opened},
+    scrub::Scrub,
 };
 
 /// What to run.
@@ -94,6 +95,18 @@ pub(crate) struct Facts {
     pub(crate) addr: SocketAddr,
     pub(crate) hints_dir: PathBuf,
     pub(crate) started: Instant,
+    pub(crate) scrub: Arc<Scrub>,
+}
+
+/// Why a node has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// Its data is older than what its peers remember: an old copy was put in its place, say. It is to be run again, and
+    /// then begins another life, in which it counts for nothing until the others have filled it again. What was seen is
+    /// in here, for people.
+    ToBeginAnew(String),
 }
 
 /// Runs a node until `shutdown` comes, then lets open requests end, and stops.
@@ -103,7 +116,7 @@ pub(crate) struct Facts {
 pub fn run(
     options: ServeOptions,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ServeError> {
+) -> Result<Ended, ServeError> {
     let mut builder = match options.threads {
         0 | 1 => tokio::runtime::Builder::new_current_thread(),
         threads => {
@@ -119,7 +132,7 @@ pub fn run(
 async fn serve(
     options: ServeOptions,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ServeError> {
+) -> Result<Ended, ServeError> {
     let ServeOptions { config, id, data_dir, listen, tls, on_listening, .. } = options;
     let place = config.node(id).ok_or(ServeError::UnknownNode(id))?;
     let addr = config.check_addr(listen.unwrap_or(place.addr))?;
@@ -153,19 +166,34 @@ async fn serve(
     driver.connect(PeerLinks::start(peers, identity, &trust, &handler, LinkOptions::default()));
 
     let hints_dir = data_dir.join(HINTS_DIR);
-    let facts = Facts { addr, hints_dir, started: now().instant };
+    let scrub = Arc::new(Scrub::new(config.scrub_interval, data_dir));
+    let scrubbing = tokio::spawn(Arc::clone(&scrub).run(Arc::clone(&driver)));
+    let facts = Facts { addr, hints_dir, started: now().instant, scrub };
     let settings = HttpSettings { tls, ..http_settings(&config, id) };
     let house = tokio::spawn(keep_house(Arc::clone(&driver), config.snapshot_interval));
     let face = Arc::new(Face::new(Arc::clone(&driver), acceptor, config, settings, facts));
 
     on_listening(addr);
-    http::serve(listener, face, shutdown).await;
+    let renewed = Arc::clone(&driver);
+    let end = async move {
+        tokio::select! {
+            () = shutdown => {}
+            () = renewed.renewal() => {}
+        }
+    };
+    http::serve(listener, face, end).await;
     house.abort();
+    scrubbing.abort();
     driver.stop();
+    if let Some(Renewal { above, why }) = driver.why_renewed() {
+        let failed = |source| ServeError::Data { dir: data_dir.clone(), source: Box::new(source) };
+        Local::renew(&RealFs, &data_dir, *above, now().wall_ms).map_err(failed)?;
+        return Ok(Ended::ToBeginAnew(why.clone()));
+    }
     if let Err(error) = driver.snapshot().await {
         tracing::warn!(%error, "no snapshot was made, so the next start takes longer");
     }
-    Ok(())
+    Ok(Ended::Stopped)
 }
 
 /// How much may wait for each log, and one frame more; as much again may be on its way to the disk.
@@ -194,6 +222,11 @@ fn open_files(
     let opened = Local::open(Arc::new(RealFs), dir, id, ring, &options, now().wall_ms, notify)?;
 
     tracing::info!(records = opened.store_found.records, hints = opened.hints.len(), "recovered");
+    if opened.notes.counted != opened.writer.incarnation {
+        tracing::info!(
+            "new, or without all of its data: counts once it was compared with the others"
+        );
+    }
     let truncated_bytes = opened.truncated_bytes();
     if truncated_bytes > 0 {
         tracing::warn!(
@@ -224,6 +257,9 @@ fn ring(config: &Config) -> Result<Ring<NodeId>, quorate_ring::RingError> {
 fn node_options(config: &Config) -> NodeOptions {
     NodeOptions {
         max_clock_skew_ms: config.max_clock_skew_ms,
+        write_quorum: config.w,
+        // A write may be on its way for as long as it is waited for, and as long again.
+        write_grace: 2 * config.timeout + Duration::from_secs(1),
         read_repair: match config.read_repair {
             ReadRepair::Async => Repair::Async,
             ReadRepair::Blocking => Repair::Blocking,
@@ -282,10 +318,12 @@ fn log_sync(policy: SyncPolicy) -> LogSync {
 }
 
 /// Makes a snapshot at every interval, if there is one, and whenever the log has grown so long that
-/// a restart would take long; gives the space of hints back that are gone.
+/// a restart would take long; gives the space of hints back that are gone; tells the node what is
+/// damaged.
 async fn keep_house(driver: Arc<Driver>, interval: Option<Duration>) {
     const LOOK_EVERY: Duration = Duration::from_secs(1);
     let mut last = now().instant;
+    let mut told_up_to = None;
     loop {
         tokio::time::sleep(interval.map_or(LOOK_EVERY, |interval| interval.min(LOOK_EVERY))).await;
         let by_time =
@@ -299,5 +337,6 @@ async fn keep_house(driver: Arc<Driver>, interval: Option<Duration>) {
         if let Err(error) = driver.maintain_hints().await {
             tracing::warn!(%error, "the space of old hints was not given back");
         }
+        told_up_to = driver.report_damage(told_up_to);
     }
 }

@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         operation: Operation::Put("meow".into()),
         quorum: Quorum::new(3, 2, 2, true)?,
         atomic: false,
+        wait_for_owners: false,
         timeout: Duration::from_millis(800),
     };
     let request = world.ask(0, body);

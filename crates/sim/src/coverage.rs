@@ -15,6 +15,7 @@ pub(crate) const RARE: &[&str] = &[
     "state: write refused by a full disk",
     "state: damage found in a log",
     "state: damage in a log healed by peers",
+    "state: damaged record asked of other owners",
     "state: clock 10 s ahead",
     "state: clock 10 s behind",
     "state: version too far ahead refused",

@@ -37,7 +37,7 @@ pub(crate) fn describe_reply(reply: &ClientReply) -> String {
 pub(crate) fn describe_message(message: &Message) -> String {
     match message {
         Message::Request { id, body, .. } => format!("?{id} {}", describe_body(body)),
-        Message::Response { id, body } => format!("!{id} {}", describe_response(body)),
+        Message::Response { id, body, .. } => format!("!{id} {}", describe_response(body)),
     }
 }
 
@@ -98,6 +98,7 @@ fn describe_outcome(outcome: &PutOutcome) -> String {
     match outcome {
         PutOutcome::Stored => "stored".to_owned(),
         PutOutcome::Superseded(by) => format!("superseded by {by}"),
+        PutOutcome::Below(least) => format!("below {:016x}", least.bits()),
         PutOutcome::Refused(why) => format!("refused: {why}"),
     }
 }

@@ -21,6 +21,7 @@
 //!     operation: Operation::Put("meow".into()),
 //!     quorum: Quorum::new(3, 2, 2, false)?,
 //!     atomic: false,
+//!     wait_for_owners: false,
 //!     timeout: Duration::from_millis(800),
 //! };
 //! world.ask(0, body);

@@ -93,7 +93,8 @@ fn request(number: usize, scenario: &Scenario, core: &Core, random: &mut Random)
     let sloppy = random.chance(scenario.sloppy);
     let quorum = Quorum::new(n, r, w, sloppy).expect("as the scenario's");
     let (atomic, timeout) = (scenario.atomic, scenario.timeout);
-    ClientRequest { key: random.pick(&core.keys).clone(), operation, quorum, atomic, timeout }
+    let key = random.pick(&core.keys).clone();
+    ClientRequest { key, operation, quorum, atomic, wait_for_owners: false, timeout }
 }
 
 /// Asks until it is granted, for twice the timeout.

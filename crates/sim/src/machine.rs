@@ -84,6 +84,18 @@ impl Machine {
         }
     }
 
+    /// Has other files from now on, while there is no process. What it has answered for may not be in them.
+    pub(crate) fn have(&mut self, fs: FaultFs) {
+        self.fs = fs;
+        self.scrubbed = None;
+        for versions in [&mut self.answered_for, &mut self.at_risk, &mut self.lost] {
+            versions.clear();
+        }
+        for owes in [&mut self.owes, &mut self.owes_at_risk] {
+            owes.clear();
+        }
+    }
+
     /// Ends the process and leaves the files as the next one finds them.
     pub(crate) fn end(&mut self, loss: Loss) {
         let fs = match loss {

@@ -9,7 +9,7 @@ use quorate_hints::HandoffState;
 use quorate_node::{Node, NodeOptions};
 use quorate_storage::{
     SyncPolicy,
-    fault::{self, Crash, FaultKind},
+    fault::{self, Crash, FaultFs, FaultKind},
 };
 
 use crate::{
@@ -60,6 +60,8 @@ pub(crate) struct Nemesis {
     /// Whose disk is full, and whose next operations may fail: these need not be able to start.
     full: BTreeSet<usize>,
     failing: BTreeSet<usize>,
+    /// Of disks, as they were once.
+    copies: BTreeMap<usize, FaultFs>,
     pub(crate) max_ahead_us: i64,
 }
 
@@ -85,6 +87,7 @@ impl Nemesis {
             options: scenario.node.clone(),
             full: BTreeSet::new(),
             failing: BTreeSet::new(),
+            copies: BTreeMap::new(),
             max_ahead_us: 0,
         };
         for node in 0..world.nodes() {
@@ -128,6 +131,18 @@ impl Nemesis {
             world.end(node, Loss::Process);
         }
         self.heal_core(world, &all);
+    }
+
+    /// Damages the log of a node that runs and has nobody read its records any more, but for a scrub.
+    pub(crate) fn rot_late(&mut self, world: &mut World) {
+        const TIMES: usize = 3;
+        let Some(&victim) = self.victims.first() else { return };
+        for _ in 0..TIMES {
+            let files = world.files(victim).clone();
+            if let Some((file, at)) = crate::rot::damage(&files, Fault::BitRot, &mut self.random) {
+                world.note_damage(victim, Fault::BitRot, &file, at);
+            }
+        }
     }
 
     /// Ends all faults of some nodes and of the ways between any. Those that do not run are started.
@@ -340,6 +355,21 @@ impl Nemesis {
                 };
                 world.note_damage(victim, fault, &file, at);
             }
+            Fault::Wipe | Fault::OldCopy if !world.all_count() => return,
+            Fault::Wipe => {
+                world.lose_disk(node);
+                self.plan_restart(node, world);
+            }
+            Fault::OldCopy => match self.copies.remove(&node) {
+                Some(copy) if self.random.chance(0.7) => {
+                    world.restore_disk(node, copy);
+                    self.plan_restart(node, world);
+                }
+                _ => {
+                    self.copies.insert(node, world.copy_disk(node));
+                    return;
+                }
+            },
             _ => unreachable!("{fault} does not strike"),
         }
         world.coverage().count(fault.name());

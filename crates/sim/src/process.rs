@@ -96,6 +96,11 @@ pub(crate) fn open(
     Local::open(fs, dir, id, ring, &files.local(), now.wall_ms, || {})
 }
 
+/// Has a node be in another life when its files are opened next.
+pub(crate) fn renew(fs: &FaultFs, above: u64, now: Now) -> Result<(), OpenError> {
+    Local::renew(fs, Path::new(DATA_DIR), above, now.wall_ms)
+}
+
 impl Process {
     /// Starts a node on its files, as a server does.
     pub(crate) fn start(

@@ -27,6 +27,8 @@ pub enum Family {
     Rot,
     /// Whoever asks.
     Client,
+    /// Whole disks.
+    Loss,
 }
 
 macro_rules! faults {
@@ -164,6 +166,12 @@ faults! {
     /// The chance that a client writes the very same value again, by another node, when it does not know what came of
     /// the write.
     Retry, Client, "same value written again";
+
+    /// Times a minute that a node's disk is replaced by an empty one, while all others count.
+    Wipe, Loss, "disk lost";
+    /// Times a minute that a node's disk is copied, or an earlier copy put back by whoever says so, while all others
+    /// count.
+    OldCopy, Loss, "old copy restored";
 }
 
 impl fmt::Display for Fault {
@@ -187,6 +195,8 @@ pub struct Profile {
     pub sloppy: f64,
     /// The chance that all requests of a run are atomic.
     pub atomic: f64,
+    /// Whether it is judged that in the end all tombstones are forgotten, which takes a while.
+    pub forgets: bool,
     /// Whether hints alone must bring replicas together: there is no anti-entropy, and hints have room and time.
     pub hints_alone: bool,
     /// The chance of each family of faults to be on in a run.
@@ -259,6 +269,7 @@ const ROT: &[(Fault, f64, f64)] = &[
     (Fault::ZeroedSector, 0.0, 3.0),
     (Fault::StraySector, 0.0, 3.0),
 ];
+const LOSS: &[(Fault, f64, f64)] = &[(Fault::Wipe, 0.0, 8.0), (Fault::OldCopy, 0.0, 16.0)];
 const CLIENT: &[(Fault, f64, f64)] = &[(Fault::Cancel, 0.0, 0.1), (Fault::Retry, 0.0, 0.5)];
 
 /// What may leave a replica without a hint that nothing but a comparison makes up for, and what only comparisons do.
@@ -329,6 +340,29 @@ impl Profile {
                 )
             },
             Self {
+                swarm: 0.6,
+                atomic: 0.0,
+                forgets: true,
+                without_sites: &[Site::RefuseClient],
+                ..Self::of(
+                    "lives",
+                    "nodes lose their disks, old copies come back, deletes are forgotten all the while; strict quorums",
+                    &[LOSS, NETWORK, PARTITION, PROCESS, CLOCK],
+                )
+            }
+            .with_sloppy(0.0),
+            Self {
+                swarm: 0.6,
+                atomic: 0.0,
+                forgets: true,
+                ..Self::of(
+                    "graves",
+                    "deletes are forgotten while hints and fallbacks stand in for nodes that are away",
+                    &[NETWORK, PARTITION, PROCESS, CLOCK],
+                )
+            }
+            .with_sloppy(1.0),
+            Self {
                 rot: 1.0,
                 ..Self::of(
                     "rot",
@@ -374,6 +408,7 @@ impl Profile {
             operations: 600..=1_400,
             sloppy: 0.5,
             atomic: 0.1,
+            forgets: false,
             hints_alone: false,
             swarm: 0.5,
             rot: 0.0,

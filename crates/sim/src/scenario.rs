@@ -52,6 +52,8 @@ pub struct Scenario {
     pub node: NodeOptions,
     /// How files behave.
     pub files: FileOptions,
+    /// Whether all tombstones are to be forgotten in the end.
+    pub forgets: bool,
     /// The number of each fault that happens; see [`Fault`].
     pub faults: BTreeMap<Fault, f64>,
     /// The files of how many nodes may rot. Writes that fewer or as many nodes acknowledged may then be lost.
@@ -115,6 +117,7 @@ impl Scenario {
             timeout: Duration::from_millis(800),
             node,
             files,
+            forgets: profile.forgets,
             faults: BTreeMap::new(),
             rotten: 0,
             sites: BTreeSet::new(),
@@ -124,6 +127,13 @@ impl Scenario {
             // Whole lives of segments in one run: filled, left behind, cut off and used again.
             scenario.files.segment_bytes = 16 << 10;
             scenario.files.max_payload_bytes = 8 << 10;
+        }
+        scenario.node.write_quorum = scenario.quorum.w();
+        // Mostly none, which is hard: every version that is late by a moment meets a floor.
+        let grace_ms = *Random::stream(seed, "grace").pick(&[0, 0, 0, 200, 2_600]);
+        scenario.node.write_grace = Duration::from_millis(grace_ms);
+        if profile.forgets {
+            scenario.deletes = *Random::stream(seed, "deletes").pick(&[0.1, 0.3, 0.5]);
         }
         if profile.hints_alone {
             scenario.node.anti_entropy_interval = None;
@@ -147,6 +157,14 @@ impl Scenario {
                 scenario.faults.insert(fault, number);
             }
         }
+        if scenario.loses_disks() {
+            // An acknowledgement must outlive one of those that gave it.
+            scenario.owners = scenario.owners.max(2);
+            scenario.quorum = majorities(scenario.owners);
+            scenario.node.write_quorum = scenario.quorum.w();
+            scenario.odd_quorums = 0.0;
+            scenario.files.sync = SyncPolicy::Always;
+        }
         if scenario.rots() {
             let mut random = Random::stream(seed, "rot");
             // Never all copies that an ack stood for, unless that is wanted.
@@ -167,6 +185,12 @@ impl Scenario {
     #[must_use]
     pub fn rots(&self) -> bool {
         self.faults.keys().any(|fault| fault.family() == Family::Rot)
+    }
+
+    /// Whether nodes lose all that they have.
+    #[must_use]
+    pub fn loses_disks(&self) -> bool {
+        self.faults.keys().any(|fault| fault.family() == Family::Loss)
     }
 
     /// The number of a fault; 0 if it does not happen.

@@ -185,7 +185,8 @@ impl Workload {
             (Call::Put { id }, Operation::Put(value), Some(id))
         };
         let (atomic, timeout) = (scenario.atomic, scenario.timeout);
-        let body = ClientRequest { key, operation, quorum, atomic, timeout };
+        let body =
+            ClientRequest { key, operation, quorum, atomic, wait_for_owners: false, timeout };
         let tried = BTreeSet::from([node]);
         let attempt = put.map(|number| Attempt { number, tried, body: body.clone() });
         (node, call, body, attempt)

@@ -14,7 +14,7 @@ use std::{
 };
 
 use quorate_node::{ClientReply, ClientRequest, Event, Node, NodeOptions, Now};
-use quorate_record::{Key, NodeId, Record, Version};
+use quorate_record::{Key, NodeId, Record, Timestamp, Version};
 use quorate_ring::{Ring, RingNode};
 use quorate_storage::fault::FaultFs;
 
@@ -202,6 +202,20 @@ impl World {
         let process = self.machines[node].process.as_ref();
         let scanned = process.map(|process| process.local.store.scan(None, usize::MAX));
         scanned.and_then(Result::ok).unwrap_or_default().records
+    }
+
+    /// How many tombstones a running node holds.
+    #[must_use]
+    pub fn tombstones(&self, node: usize) -> u64 {
+        let process = self.machines[node].process.as_ref();
+        process.map_or(0, |process| process.local.store.tombstones())
+    }
+
+    /// Below which a running node has forgotten tombstones.
+    #[must_use]
+    pub fn horizon(&self, node: usize) -> Timestamp {
+        let process = self.machines[node].process.as_ref();
+        process.map(|process| process.local.store.horizon()).unwrap_or_default()
     }
 
     /// What a running node holds for a key and can read.

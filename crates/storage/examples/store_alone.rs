@@ -56,6 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for completion in done {
         match completion.outcome? {
             Applied::Stored => println!("write {} is stored", completion.id),
+            Applied::Below(least) => println!("write {} is below {least:?}", completion.id),
             Applied::Superseded(version) => {
                 println!("write {} came after {version}", completion.id)
             }

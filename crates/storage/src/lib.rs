@@ -59,6 +59,7 @@ mod read;
 mod recovery;
 mod release;
 mod released;
+mod scrub_note;
 mod segment;
 mod segments;
 mod space;
@@ -74,8 +75,10 @@ pub use meta::{Meta, MetaError};
 pub use queue::{LogError, Place, Progress, Ticket, Written};
 pub use read::{ReadError, Walked};
 pub use recovery::{Damage, Frame, OpenError, Recovery};
+pub use scrub_note::ScrubNote;
 pub use segments::SegmentInfo;
 pub use store::{
-    Applied, BackupError, BackupInfo, CompactError, Recovered, Restored, Scanned, ScrubPosition,
-    Scrubbed, SnapshotError, SnapshotInfo, Step, Store, StoreOptions, StoreStats, restore,
+    Applied, BackupError, BackupInfo, Bounds, CompactError, MAX_NOTES_BYTES, Recovered, Restored,
+    Scanned, ScrubPosition, Scrubbed, SnapshotError, SnapshotInfo, Step, Store, StoreOptions,
+    StoreStats, restore,
 };

@@ -21,11 +21,12 @@ use quorate_record::{Digest, Key, Record, Stamp, Timestamp, Version, encode_reco
 
 use self::compaction::Compaction;
 use self::maintenance::Maintenance;
+pub(crate) use self::shards::Notes;
 use self::shards::Shards;
 use self::snapshot::{Unpublished, publish, snapshot_number, snapshot_path, unfinished_path};
 use crate::completion::Completion;
 use crate::fs::{Fs, is_full};
-use crate::index::{ENTRY_BYTES, Position, TooManyWriters};
+use crate::index::{ENTRY_BYTES, Position, SHARDS, Shard, TooManyWriters, shard_of};
 use crate::log::{Drive, Log, LogOptions, SyncPolicy};
 use crate::queue::{LogError, Ticket};
 use crate::read::ReadError;
@@ -40,6 +41,11 @@ pub use self::snapshot::SnapshotInfo;
 pub(crate) const KIND_RECORD: u8 = 1;
 /// Frames of the store's log that hold a ceiling for the clock.
 pub(crate) const KIND_CEILING: u8 = 2;
+/// Frames of the store's log that hold notes.
+pub(crate) const KIND_NOTES: u8 = 3;
+
+/// The most bytes that [`Store::keep_notes`] takes.
+pub const MAX_NOTES_BYTES: usize = 16 << 10;
 
 /// How a store behaves.
 #[derive(Clone, Debug)]
@@ -88,6 +94,23 @@ pub enum Applied {
     Stored,
     /// The store holds a greater one, of this version.
     Superseded(Version),
+    /// It was not taken, since it is too old; at this timestamp it would not be.
+    Below(Timestamp),
+}
+
+/// What is too old to be stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// What is below this.
+    pub floor: Timestamp,
+    /// What is below this, if nothing is held for its key: it was deleted.
+    pub horizon: Timestamp,
+}
+
+impl Bounds {
+    fn refuse(self, timestamp: Timestamp, is_absent: bool) -> bool {
+        timestamp < self.floor || (is_absent && timestamp < self.horizon)
+    }
 }
 
 /// What opening a store found.
@@ -111,6 +134,11 @@ pub struct Recovered {
     pub unknown_frames: u64,
     /// The greatest clock ceiling that was persisted. If there are damages a greater one may have been lost.
     pub clock_ceiling: Option<Timestamp>,
+    /// What [`Store::keep_notes`] kept last.
+    pub notes: Option<Vec<u8>>,
+    /// Whether keys may be there that were deleted: tombstones were forgotten, and the snapshots that do without what
+    /// these had hidden cannot be read. It must be compared with other replicas before anybody relies on it.
+    pub is_doubtful: bool,
 }
 
 impl Recovered {
@@ -163,6 +191,8 @@ pub struct StoreStats {
     pub tombstones: u64,
     /// Keys whose record cannot be read, and has not come again.
     pub damaged: u64,
+    /// Records that could not be read and have been replaced, by the same or a newer one, since the store was opened.
+    pub healed: u64,
     /// What the records of all keys take up in the log.
     pub live_bytes: u64,
     /// What log and snapshots take up beyond that.
@@ -272,12 +302,26 @@ impl Store {
     /// # Errors
     /// [`LogError`]: the record was not taken, and no completion comes.
     pub fn apply(&self, id: u64, key: Key, record: Record) -> Result<(), LogError> {
+        self.apply_within(Bounds::default(), id, key, record)
+    }
+
+    /// [`Self::apply`], but a record that would be stored is refused if it is too old: [`Applied::Below`].
+    ///
+    /// # Errors
+    /// [`LogError`]: the record was not taken, and no completion comes.
+    pub fn apply_within(
+        &self,
+        bounds: Bounds,
+        id: u64,
+        key: Key,
+        record: Record,
+    ) -> Result<(), LogError> {
         let Core { shards, log, .. } = &*self.core;
         let token = self.token(&key);
         let entry = shards
             .entry(token, key.as_bytes(), &record.stamp(), record.is_tombstone())
             .map_err(too_many_writers)?;
-        shards.apply(id, entry, |tag| {
+        shards.apply(id, entry, bounds, |tag| {
             log.submit_with(KIND_RECORD, tag, |buf| encode_record(&key, &record, buf))
         })
     }
@@ -288,6 +332,58 @@ impl Store {
     /// As for [`Self::apply`].
     pub fn reserve_clock(&self, id: u64, ceiling: Timestamp) -> Result<(), LogError> {
         self.core.shards.raise_ceiling(id, ceiling, |tag| self.core.submit_ceiling(ceiling, tag))
+    }
+
+    /// Persists what the owner of the store wants to find again, in place of what it kept before, and a horizon, which
+    /// never goes back. Completes like [`Self::apply`], with [`Applied::Stored`].
+    ///
+    /// From then on [`Self::drop_tombstones`] forgets the tombstones that are below it, and so does every opening.
+    ///
+    /// # Errors
+    /// As for [`Self::apply`]. [`LogError::TooLarge`] beyond [`MAX_NOTES_BYTES`].
+    pub fn keep_notes(&self, id: u64, horizon: Timestamp, text: &[u8]) -> Result<(), LogError> {
+        if text.len() > MAX_NOTES_BYTES {
+            let limit_bytes = MAX_NOTES_BYTES as u64;
+            return Err(LogError::TooLarge { bytes: text.len() as u64, limit_bytes });
+        }
+        let submit = |notes: &Notes, tag| self.core.submit_notes(notes, tag);
+        self.core.shards.keep_notes(id, horizon, text, submit)
+    }
+
+    /// Tombstones below the durable horizon are forgotten, those of some tokens from `from` on, and `limit` of them at
+    /// most. Returns how many, and where to go on; `None` when all tokens were looked at.
+    ///
+    /// Whoever forgets all of them gets back their memory, and by and by their room on the disk.
+    #[must_use]
+    pub fn drop_tombstones(&self, from: Option<u64>, limit: usize) -> (usize, Option<u64>) {
+        let first = from.map_or(0, shard_of);
+        let mut dropped = 0;
+        for number in first..SHARDS {
+            dropped += self.core.shards.drop_tombstones(number, limit - dropped);
+            if dropped == limit {
+                return (dropped, Some(Shard::first_token_of(number)));
+            }
+        }
+        (dropped, None)
+    }
+
+    /// How many tombstones the index holds.
+    #[must_use]
+    pub fn tombstones(&self) -> u64 {
+        self.core.shards.counts().tombstones
+    }
+
+    /// The sequence number of the last frame that is in the index: durable, as far as the sync policy goes. It never goes
+    /// back as long as nothing is lost.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.core.shards.account().applied_seq
+    }
+
+    /// The horizon that is durable.
+    #[must_use]
+    pub fn horizon(&self) -> Timestamp {
+        self.core.shards.horizon()
     }
 
     /// Moves what has completed since the last call to the end of `out`.
@@ -361,6 +457,13 @@ impl Store {
         tokens.sort_unstable();
         tokens.dedup();
         self.core.records_at(&tokens, max_bytes)
+    }
+
+    /// Tokens of records that are known to be damaged, in order, from behind `after` on: at most `limit`, each once. Costs
+    /// as much as looking at all records of the parts of the token space that have such a one.
+    #[must_use]
+    pub fn damaged_tokens(&self, after: Option<u64>, limit: usize) -> Vec<u64> {
+        self.core.damaged_tokens(after, limit)
     }
 
     /// Reads records in token order, about `max_bytes` of them, to see whether they are what was written. Those that
@@ -453,6 +556,10 @@ impl Core {
         self.shards.secret.position((self.options.token_of)(key), key)
     }
 
+    fn submit_notes(&self, notes: &Notes, tag: u64) -> Result<Ticket, LogError> {
+        self.log.submit_with(KIND_NOTES, tag, |buf| notes.encode(buf))
+    }
+
     fn submit_ceiling(&self, ceiling: Timestamp, tag: u64) -> Result<Ticket, LogError> {
         let bits = ceiling.bits().to_le_bytes();
         self.log.submit_with(KIND_CEILING, tag, |buf| buf.extend(bits))
@@ -460,7 +567,10 @@ impl Core {
 
     fn snapshot(&self) -> Result<SnapshotInfo, SnapshotError> {
         let _alone = self.snapshotting.lock().unwrap_or_else(PoisonError::into_inner);
-        let covered = self.shards.account().bytes_since_snapshot;
+        let (covered, forgotten_in) = {
+            let account = self.shards.account();
+            (account.bytes_since_snapshot, account.forgotten_in.clone())
+        };
         let number = self.lock_snapshots().take_number();
         let sync = || self.log.sync();
         let info = publish(&*self.fs, &self.snapshot_dir, number, &self.shards, sync).map_err(
@@ -474,7 +584,11 @@ impl Core {
             },
         )?;
         self.lock_snapshots().made(&info);
-        self.shards.account().bytes_since_snapshot -= covered;
+        {
+            let mut account = self.shards.account();
+            account.bytes_since_snapshot -= covered;
+            account.forgotten_in.retain(|segment| !forgotten_in.contains(segment));
+        }
         self.tidy(&info).map_err(|error| self.failed(error))?;
         Ok(info)
     }
@@ -503,6 +617,7 @@ impl Core {
             keys: counts.entries,
             tombstones: counts.tombstones,
             damaged: counts.damaged,
+            healed: self.shards.account().healed,
             live_bytes: counts.live_bytes,
             dead_bytes: (log.bytes + snapshot_bytes).saturating_sub(counts.live_bytes),
             compacted_segments: self.compacted.load(Ordering::Relaxed),

@@ -46,7 +46,7 @@ async fn answer(stream: Stream) {
                 println!("n2: {peer} asks {message:?}");
                 if let Message::Request { id, body: Request::Ping { wall_ms }, .. } = message {
                     let body = Response::Pong { wall_ms: wall_ms + 1 };
-                    if let Err(error) = outbox.try_send(&Message::Response { id, body }) {
+                    if let Err(error) = outbox.try_send(&Message::Response { id, notes: 0, body }) {
                         println!("n2: no answer: {error}");
                     }
                 }

@@ -15,7 +15,9 @@ use bincode::{
     error::EncodeError,
 };
 use bytes::Bytes;
-use quorate_node::{MAX_ITEMS, MAX_SPANS, Message, PutOutcome, Refusal, Request, Response};
+use quorate_node::{
+    MAX_ITEMS, MAX_SPANS, Message, PutOutcome, Refusal, Request, Response, Standing,
+};
 use quorate_record::{
     Digest, Key, MAX_VALUE_BYTES, NodeId, Record, Stamp, Timestamp, Version, Writer,
 };
@@ -73,6 +75,11 @@ mod kind {
     pub(super) const LIST: u8 = 0x06;
     pub(super) const FETCH: u8 = 0x07;
     pub(super) const VERSION: u8 = 0x08;
+    pub(super) const MEET: u8 = 0x20;
+    pub(super) const REPORT: u8 = 0x21;
+    pub(super) const MET: u8 = ANSWER | MEET;
+    pub(super) const REPORTED: u8 = ANSWER | REPORT;
+    pub(super) const UNCOUNTED: u8 = ANSWER | 0x22;
     pub(super) const ANSWER: u8 = 0x80;
     pub(super) const PONG: u8 = ANSWER | PING;
     pub(super) const PUT_DONE: u8 = ANSWER | PUT;
@@ -90,6 +97,7 @@ mod outcome {
     pub(super) const STORED: u8 = 0;
     pub(super) const SUPERSEDED: u8 = 1;
     pub(super) const REFUSED: u8 = 2;
+    pub(super) const BELOW: u8 = 3;
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -140,6 +148,7 @@ mod least {
     pub(super) const SHORT_ITEM: usize = 8 + 8 + 8 + 2;
     pub(super) const DIGEST: usize = 16;
     pub(super) const SPAN: usize = 16;
+    pub(super) const LIFE: usize = 8 + 8 + 1;
     pub(super) const TOKEN: usize = 8;
 }
 
@@ -152,11 +161,14 @@ pub fn encode_message(message: &Message, protocol: Protocol, out: &mut Vec<u8>) 
     match message {
         Message::Request { id, time_left, body } => {
             let nanos = u64::try_from(time_left.as_nanos()).unwrap_or(u64::MAX);
-            put(&(request_kind(body), *id, nanos), out);
+            put(&(request_kind(body, protocol), *id, nanos), out);
             encode_request(body, protocol, out);
         }
-        Message::Response { id, body } => {
-            put(&(response_kind(body), *id), out);
+        Message::Response { id, notes, body } => {
+            put(&(response_kind(body, protocol), *id), out);
+            if protocol >= Protocol::V4 {
+                put(notes, out);
+            }
             encode_response(body, protocol, out);
         }
     }
@@ -174,7 +186,8 @@ pub fn decode_message(bytes: &Bytes, protocol: Protocol) -> Result<Message, Deco
         let time_left = Duration::from_nanos(input.take()?);
         Message::Request { id, time_left, body: decode_request(kind, protocol, &mut input)? }
     } else {
-        Message::Response { id, body: decode_response(kind, protocol, &mut input)? }
+        let notes = if protocol >= Protocol::V4 { input.take()? } else { 0 };
+        Message::Response { id, notes, body: decode_response(kind, protocol, &mut input)? }
     };
     match input.rest.len() {
         0 => Ok(message),
@@ -182,9 +195,13 @@ pub fn decode_message(bytes: &Bytes, protocol: Protocol) -> Result<Message, Deco
     }
 }
 
-fn request_kind(body: &Request) -> u8 {
+fn request_kind(body: &Request, protocol: Protocol) -> u8 {
     match body {
         Request::Ping { .. } => kind::PING,
+        // Who does not know these knows that, and its answer says no more than that it is there.
+        Request::Meet { .. } | Request::Report if protocol < Protocol::V4 => kind::PING,
+        Request::Meet { .. } => kind::MEET,
+        Request::Report => kind::REPORT,
         Request::Put { .. } => kind::PUT,
         Request::Get { .. } => kind::GET,
         Request::Merge { .. } => kind::MERGE,
@@ -198,6 +215,12 @@ fn request_kind(body: &Request) -> u8 {
 fn encode_request(body: &Request, protocol: Protocol, out: &mut Vec<u8>) {
     match body {
         Request::Ping { wall_ms } => put(wall_ms, out),
+        Request::Meet { wall_ms, .. } if protocol < Protocol::V4 => put(wall_ms, out),
+        Request::Meet { wall_ms, incarnation, progress } => {
+            put(&(*wall_ms, *incarnation, *progress), out);
+        }
+        Request::Report if protocol < Protocol::V4 => put(&0_u64, out),
+        Request::Report => {}
         Request::Put { key, record, hint_for } => {
             put(&hint_for.as_ref().map(AsRef::<[u8]>::as_ref), out);
             put_record(key, record, out);
@@ -232,6 +255,11 @@ fn decode_request(
 ) -> Result<Request, DecodeError> {
     Ok(match kind {
         kind::PING => Request::Ping { wall_ms: input.take()? },
+        kind::MEET if protocol >= Protocol::V4 => {
+            let (wall_ms, incarnation, progress) = input.take()?;
+            Request::Meet { wall_ms, incarnation, progress }
+        }
+        kind::REPORT if protocol >= Protocol::V4 => Request::Report,
         kind::PUT => {
             let hint_for = input.take::<Option<&[u8]>>()?.map(node_id).transpose()?;
             let (key, record) = input.record()?;
@@ -241,7 +269,7 @@ fn decode_request(
             let from_hints = input.take()?;
             let known = match protocol {
                 Protocol::V2 => None,
-                Protocol::V3 => input.stamp()?,
+                Protocol::V3 | Protocol::V4 => input.stamp()?,
             };
             Request::Get { key: input.key()?, from_hints, known }
         }
@@ -258,9 +286,15 @@ fn decode_request(
     })
 }
 
-fn response_kind(body: &Response) -> u8 {
+fn response_kind(body: &Response, protocol: Protocol) -> u8 {
     match body {
         Response::Pong { .. } => kind::PONG,
+        Response::Met { .. } | Response::Reported(_) if protocol < Protocol::V4 => kind::PONG,
+        Response::Met { .. } => kind::MET,
+        Response::Reported(_) => kind::REPORTED,
+        // Who does not know what it means to count for nothing must not count it.
+        Response::Uncounted(_) if protocol < Protocol::V4 => kind::REFUSED,
+        Response::Uncounted(_) => kind::UNCOUNTED,
         Response::Put(_) => kind::PUT_DONE,
         Response::Found(_) => kind::FOUND,
         Response::Merged(_) => kind::MERGED,
@@ -275,7 +309,21 @@ fn response_kind(body: &Response) -> u8 {
 fn encode_response(body: &Response, protocol: Protocol, out: &mut Vec<u8>) {
     match body {
         Response::Pong { wall_ms } => put(wall_ms, out),
-        Response::Put(outcome) => put_outcome(outcome, out),
+        Response::Met { wall_ms, .. } if protocol < Protocol::V4 => put(wall_ms, out),
+        Response::Met { wall_ms, standing } => {
+            put(wall_ms, out);
+            put_standing(standing, out);
+        }
+        Response::Reported(_) if protocol < Protocol::V4 => put(&0_u64, out),
+        Response::Reported(least) => put(&least.bits(), out),
+        Response::Uncounted(_) if protocol < Protocol::V4 => {
+            put(&refusal_code(&Refusal::Overloaded), out);
+        }
+        Response::Uncounted(body) => {
+            put(&response_kind(body, protocol), out);
+            encode_response(body, protocol, out);
+        }
+        Response::Put(outcome) => put_outcome(outcome, protocol, out),
         Response::Found(found) => {
             let form = found.as_ref().map(|record| FoundForm {
                 version: VersionForm::of(&record.version),
@@ -284,7 +332,9 @@ fn encode_response(body: &Response, protocol: Protocol, out: &mut Vec<u8>) {
             });
             put(&form, out);
         }
-        Response::Merged(outcomes) => put_list(outcomes, MAX_ITEMS, out, put_outcome),
+        Response::Merged(outcomes) => {
+            put_list(outcomes, MAX_ITEMS, out, |outcome, out| put_outcome(outcome, protocol, out));
+        }
         Response::Digests(digests) => put_list(digests, MAX_SPANS, out, |digest, out| {
             put(&(digest.xor, digest.count), out);
         }),
@@ -295,7 +345,7 @@ fn encode_response(body: &Response, protocol: Protocol, out: &mut Vec<u8>) {
                     let version = VersionForm::of(&stamp.version);
                     put(&ItemForm { token: *token, version, content: stamp.content }, out);
                 }),
-                Protocol::V3 => put_short_items(items, out),
+                Protocol::V3 | Protocol::V4 => put_short_items(items, out),
             }
         }
         Response::Fetched(records) => put_records(records, out),
@@ -311,10 +361,28 @@ fn decode_response(
 ) -> Result<Response, DecodeError> {
     Ok(match kind {
         kind::PONG => Response::Pong { wall_ms: input.take()? },
-        kind::PUT_DONE => Response::Put(input.outcome()?),
+        kind::MET if protocol >= Protocol::V4 => {
+            Response::Met { wall_ms: input.take()?, standing: Box::new(input.standing()?) }
+        }
+        kind::REPORTED if protocol >= Protocol::V4 => {
+            Response::Reported(Timestamp::from_bits(input.take()?))
+        }
+        // What does not count is one answer, not a chain of them.
+        kind::UNCOUNTED if protocol >= Protocol::V4 => match input.take::<u8>()? {
+            kind::UNCOUNTED => {
+                return Err(DecodeError::Malformed(
+                    "an answer that twice does not count".to_owned(),
+                ));
+            }
+            kind => Response::Uncounted(Box::new(decode_response(kind, protocol, input)?)),
+        },
+        kind::PUT_DONE => Response::Put(input.outcome(protocol)?),
         kind::FOUND => Response::Found(input.found()?),
         kind::MERGED => {
-            Response::Merged(input.list("outcomes", MAX_ITEMS, least::OUTCOME, Input::outcome)?)
+            Response::Merged(
+                input
+                    .list("outcomes", MAX_ITEMS, least::OUTCOME, |input| input.outcome(protocol))?,
+            )
         }
         kind::DIGESTED => {
             Response::Digests(input.list("digests", MAX_SPANS, least::DIGEST, |input| {
@@ -329,7 +397,7 @@ fn decode_response(
                     let ItemForm { token, version, content } = input.take()?;
                     Ok((token, Stamp { version: version.into_version()?, content }))
                 })?,
-                Protocol::V3 => input.short_items()?,
+                Protocol::V3 | Protocol::V4 => input.short_items()?,
             };
             Response::Listed { items, complete }
         }
@@ -456,8 +524,21 @@ fn put_short_items(items: &[(u64, Stamp)], out: &mut Vec<u8>) {
     });
 }
 
-fn put_outcome(outcome: &PutOutcome, out: &mut Vec<u8>) {
+fn put_standing(standing: &Standing, out: &mut Vec<u8>) {
+    let Standing { noted, remembered, notes, lives, is_recovering, floor, horizon } = standing;
+    put(&(*noted, *remembered, *notes, *is_recovering, floor.bits(), horizon.bits()), out);
+    put_list(lives, MAX_ITEMS, out, |(node, life), out| {
+        put(&(AsRef::<[u8]>::as_ref(node), *life), out);
+    });
+}
+
+fn put_outcome(outcome: &PutOutcome, protocol: Protocol, out: &mut Vec<u8>) {
     match outcome {
+        // To who does not know why: it was not taken and will not be.
+        PutOutcome::Below(_) if protocol < Protocol::V4 => {
+            put(&(outcome::REFUSED, refusal_code(&Refusal::TooLate)), out);
+        }
+        PutOutcome::Below(least) => put(&(outcome::BELOW, least.bits()), out),
         PutOutcome::Stored => put(&outcome::STORED, out),
         PutOutcome::Superseded(version) => {
             put(&(outcome::SUPERSEDED, VersionForm::of(version)), out);
@@ -572,8 +653,21 @@ impl<'a> Input<'a> {
         })
     }
 
-    fn outcome(&mut self) -> Result<PutOutcome, DecodeError> {
+    fn standing(&mut self) -> Result<Standing, DecodeError> {
+        let (noted, remembered, notes, is_recovering, floor, horizon) = self.take()?;
+        let [floor, horizon] = [floor, horizon].map(Timestamp::from_bits);
+        let lives = self.list("lives", MAX_ITEMS, least::LIFE, |input| {
+            let (node, life) = input.take::<(&[u8], u64)>()?;
+            Ok((node_id(node)?, life))
+        })?;
+        Ok(Standing { noted, remembered, notes, lives, is_recovering, floor, horizon })
+    }
+
+    fn outcome(&mut self, protocol: Protocol) -> Result<PutOutcome, DecodeError> {
         Ok(match self.take()? {
+            outcome::BELOW if protocol >= Protocol::V4 => {
+                PutOutcome::Below(Timestamp::from_bits(self.take()?))
+            }
             outcome::STORED => PutOutcome::Stored,
             outcome::SUPERSEDED => {
                 PutOutcome::Superseded(self.take::<VersionForm<'_>>()?.into_version()?)

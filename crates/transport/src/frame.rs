@@ -143,7 +143,7 @@ mod tests {
         let key = Key::new("cat").unwrap();
         vec![
             Message::Request { id: 1, time_left, body: Request::Ping { wall_ms: 5 } },
-            Message::Response { id: 2, body: Response::Found(None) },
+            Message::Response { id: 2, notes: 0, body: Response::Found(None) },
             Message::Request {
                 id: 3,
                 time_left,
@@ -243,7 +243,7 @@ mod tests {
         let version = Version { timestamp: Timestamp::ZERO, writer };
         let record = Record::live(version, vec![0; 5 * 1024 * 1024]);
         let records = vec![(Key::new("k").unwrap(), record); 2];
-        let message = Message::Response { id: 1, body: Response::Fetched(records) };
+        let message = Message::Response { id: 1, notes: 0, body: Response::Fetched(records) };
         let mut out = vec![1, 2, 3];
         assert!(encode_frame(&message, Protocol::NEWEST, &mut out).unwrap_err() > MAX_FRAME_BYTES);
         assert_eq!(out, [1, 2, 3]);

@@ -25,7 +25,7 @@
 //! use quorate_node::{Message, Response};
 //! use quorate_transport::{Protocol, decode_message, encode_frame, next_frame};
 //!
-//! let pong = Message::Response { id: 7, body: Response::Pong { wall_ms: 1_700_000_000_000 } };
+//! let pong = Message::Response { id: 7, notes: 0, body: Response::Pong { wall_ms: 1_700_000_000_000 } };
 //! let mut sent = Vec::new();
 //! encode_frame(&pong, Protocol::NEWEST, &mut sent).expect("it is short");
 //!

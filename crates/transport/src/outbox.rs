@@ -200,17 +200,17 @@ mod tests {
     use super::*;
     use crate::{decode_message, next_frame};
 
-    const PONG_BYTES: usize = 8 + 17;
+    const PONG_BYTES: usize = 8 + 21;
 
     fn pong(id: u64) -> Message {
-        Message::Response { id, body: Response::Pong { wall_ms: 0 } }
+        Message::Response { id, notes: 0, body: Response::Pong { wall_ms: 0 } }
     }
 
     fn large(value_bytes: usize) -> Message {
         let writer = Writer { node: NodeId::new("n1").unwrap(), incarnation: 1 };
         let version = Version { timestamp: Timestamp::ZERO, writer };
         let record = Record::live(version, Bytes::from(vec![0; value_bytes]));
-        Message::Response { id: 0, body: Response::Found(Some(record)) }
+        Message::Response { id: 0, notes: 0, body: Response::Found(Some(record)) }
     }
 
     async fn taken(outbox: &Outbox) -> Vec<u64> {
@@ -300,11 +300,11 @@ mod tests {
             let writer = Writer { node: NodeId::new("n1").unwrap(), incarnation: 1 };
             let version = Version { timestamp: Timestamp::from_bits(1), writer };
             let record = Record::live(version, vec![0; 40 * 1024]);
-            Message::Response { id, body: Response::Found(Some(record)) }
+            Message::Response { id, notes: 0, body: Response::Found(Some(record)) }
         };
         assert_eq!(outbox.try_send(&found(1)), Ok(()));
         assert!(matches!(outbox.try_send(&found(2)), Err(SendError::Full { .. })));
         let refusal = Response::Refused(quorate_node::Refusal::Overloaded);
-        assert_eq!(outbox.try_send(&Message::Response { id: 2, body: refusal }), Ok(()));
+        assert_eq!(outbox.try_send(&Message::Response { id: 2, notes: 0, body: refusal }), Ok(()));
     }
 }

@@ -336,7 +336,7 @@ mod tests {
     }
 
     fn pong(id: u64) -> Message {
-        Message::Response { id, body: Response::Pong { wall_ms: 0 } }
+        Message::Response { id, notes: 0, body: Response::Pong { wall_ms: 0 } }
     }
 
     fn frames(ids: std::ops::Range<u64>) -> Vec<u8> {

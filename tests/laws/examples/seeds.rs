@@ -5,7 +5,7 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use quorate_laws::small_log;
-use quorate_node::{Message, PutOutcome, Refusal, Request, Response};
+use quorate_node::{Message, PutOutcome, Refusal, Request, Response, Standing};
 use quorate_record::{
     Digest, Hint, HintKind, Key, NodeId, Record, Stamp, Timestamp, Version, Writer, encode_hint,
     encode_record, encode_version,
@@ -42,6 +42,8 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("digests", Request::Digests { spans: vec![0..=u64::MAX, 5..=5] }),
         ("list", Request::List { span: 1..=2 }),
         ("fetch", Request::Fetch { tokens: vec![0, 1, u64::MAX] }),
+        ("meet", Request::Meet { wall_ms: 1_700_000_000_000, incarnation: 2, progress: 3 }),
+        ("report", Request::Report),
     ];
     let outcomes = || {
         [
@@ -52,6 +54,8 @@ fn messages() -> Vec<(&'static str, Message)> {
     };
     let items = vec![(1, live().stamp()), (2, Stamp { version: version(), content: 7 })];
     let [stored, superseded, refused] = outcomes();
+    let lives = vec![(NodeId::new("n2").unwrap(), 5)];
+    let standing = Standing { noted: 1, notes: 2, lives, ..Standing::default() };
     let responses = [
         ("pong", Response::Pong { wall_ms: 1_700_000_000_000 }),
         ("stored", Response::Put(stored)),
@@ -68,11 +72,16 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("listed_none", Response::Listed { items: Vec::new(), complete: false }),
         ("fetched", Response::Fetched(records())),
         ("refused", Response::Refused(Refusal::ClockAhead)),
+        ("below", Response::Put(PutOutcome::Below(Timestamp::from_bits(5)))),
+        ("reported", Response::Reported(Timestamp::from_bits(6))),
+        ("uncounted", Response::Uncounted(Box::new(Response::Put(PutOutcome::Stored)))),
+        ("met", Response::Met { wall_ms: 1_700_000_000_000, standing: Box::new(standing) }),
     ];
     let asked = requests.map(|(name, body)| {
         (name, Message::Request { id: 7, time_left: Duration::from_millis(800), body })
     });
-    let answered = responses.map(|(name, body)| (name, Message::Response { id: 7, body }));
+    let answered =
+        responses.map(|(name, body)| (name, Message::Response { id: 7, notes: 0, body }));
     asked.into_iter().chain(answered).collect()
 }
 
@@ -86,7 +95,7 @@ fn save_messages() {
     }
     save("stream", "all", &all);
 
-    let short = [&messages()[0].1, &messages()[10].1];
+    let short = [&messages()[0].1, &messages()[12].1];
     let mut good = vec![0x02, 0, 10];
     short.iter().for_each(|message| encode_frame(message, Protocol::NEWEST, &mut good).unwrap());
     save("stream", "good", &good);

@@ -20,7 +20,7 @@ pub fn http_params(input: &[u8]) {
     let quorum = Quorum::new(n, r_configured, w_configured, r & 0x80 != 0).expect("it is in range");
     let settings = HttpSettings::new(NodeId::new("n1").expect("a plain id"), quorum);
 
-    let Asked { quorum, atomic, timeout } = match asked(query, &settings) {
+    let Asked { quorum, atomic, timeout, wait } = match asked(query, &settings) {
         Ok(asked) => asked,
         Err(answer) => return assert_refused(&answer, &[400]),
     };
@@ -34,9 +34,10 @@ pub fn http_params(input: &[u8]) {
     let (r, w, sloppy) = (quorum.r(), quorum.w(), quorum.sloppy());
     let timeout_ms = timeout.as_millis();
     let level = if atomic { "&consistency=atomic" } else { "" };
-    let spelt_out = format!("r={r}&w={w}&sloppy={sloppy}&timeout_ms={timeout_ms}{level}");
+    let waiting = if wait { "&wait=owners" } else { "" };
+    let spelt_out = format!("r={r}&w={w}&sloppy={sloppy}&timeout_ms={timeout_ms}{level}{waiting}");
     let again = asked(&spelt_out, &settings).ok();
-    assert_eq!(again, Some(Asked { quorum, atomic, timeout }), "{spelt_out}");
+    assert_eq!(again, Some(Asked { quorum, atomic, timeout, wait }), "{spelt_out}");
 }
 
 /// What stands behind `/kv/` is refused, or is a key that comes out the same when every byte of it

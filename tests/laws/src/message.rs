@@ -2,7 +2,9 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
-use quorate_node::{MAX_ITEMS, MAX_SPANS, Message, PutOutcome, Refusal, Request, Response};
+use quorate_node::{
+    MAX_ITEMS, MAX_SPANS, Message, PutOutcome, Refusal, Request, Response, Standing,
+};
 use quorate_record::{
     Digest, Key, MAX_KEY_BYTES, MAX_NODE_ID_BYTES, NodeId, Record, Stamp, Timestamp, Version,
     Writer,
@@ -41,14 +43,44 @@ pub fn any_message(input: &[u8]) {
     }
 }
 
-/// Version 2 has no place for what the asker of a record knows already.
+/// Version 2 has no place for what the asker of a record knows already, and only version 4 for lives and horizons.
 fn as_sent(mut message: Message, protocol: Protocol) -> Message {
     if let (Protocol::V2, Message::Request { body: Request::Get { known, .. }, .. }) =
         (protocol, &mut message)
     {
         *known = None;
     }
+    if protocol < Protocol::V4 {
+        match &mut message {
+            Message::Request { body, .. } => match *body {
+                Request::Meet { wall_ms, .. } => *body = Request::Ping { wall_ms },
+                Request::Report => *body = Request::Ping { wall_ms: 0 },
+                _ => {}
+            },
+            Message::Response { notes, body, .. } => {
+                *notes = 0;
+                as_before(body);
+            }
+        }
+    }
     message
+}
+
+/// What is said in place of an answer to who does not speak version 4.
+fn as_before(body: &mut Response) {
+    let refuse = |outcome: &mut PutOutcome| {
+        if let PutOutcome::Below(_) = outcome {
+            *outcome = PutOutcome::Refused(Refusal::TooLate);
+        }
+    };
+    match body {
+        Response::Met { wall_ms, .. } => *body = Response::Pong { wall_ms: *wall_ms },
+        Response::Reported(_) => *body = Response::Pong { wall_ms: 0 },
+        Response::Uncounted(_) => *body = Response::Refused(Refusal::Overloaded),
+        Response::Put(outcome) => refuse(outcome),
+        Response::Merged(outcomes) => outcomes.iter_mut().for_each(refuse),
+        _ => {}
+    }
 }
 
 fn some_message(input: &mut Unstructured<'_>) -> Result<Message> {
@@ -56,12 +88,21 @@ fn some_message(input: &mut Unstructured<'_>) -> Result<Message> {
         let (id, time_left) = (input.arbitrary()?, Duration::from_nanos(input.arbitrary()?));
         Message::Request { id, time_left, body: request(input)? }
     } else {
-        Message::Response { id: input.arbitrary()?, body: response(input)? }
+        Message::Response {
+            id: input.arbitrary()?,
+            notes: input.arbitrary()?,
+            body: response(input)?,
+        }
     })
 }
 
 fn request(input: &mut Unstructured<'_>) -> Result<Request> {
-    Ok(match input.int_in_range(0..=7)? {
+    Ok(match input.int_in_range(0..=9)? {
+        8 => Request::Report,
+        9 => {
+            let (wall_ms, incarnation, progress) = input.arbitrary()?;
+            Request::Meet { wall_ms, incarnation, progress }
+        }
         0 => Request::Ping { wall_ms: input.arbitrary()? },
         1 => {
             let (key, record) = keyed_record(input)?;
@@ -83,6 +124,32 @@ fn request(input: &mut Unstructured<'_>) -> Result<Request> {
 }
 
 fn response(input: &mut Unstructured<'_>) -> Result<Response> {
+    Ok(match input.int_in_range(0..=11)? {
+        9 => Response::Uncounted(Box::new(plain_response(input)?)),
+        10 => Response::Reported(Timestamp::from_bits(input.arbitrary()?)),
+        11 => {
+            let standing = Box::new(standing(input)?);
+            Response::Met { wall_ms: input.arbitrary()?, standing }
+        }
+        _ => plain_response(input)?,
+    })
+}
+
+fn standing(input: &mut Unstructured<'_>) -> Result<Standing> {
+    let (floor, horizon): (u64, u64) = input.arbitrary()?;
+    let [floor, horizon] = [floor, horizon].map(Timestamp::from_bits);
+    Ok(Standing {
+        noted: input.arbitrary()?,
+        remembered: input.arbitrary()?,
+        notes: input.arbitrary()?,
+        lives: list(input, MAX_ITEMS, |input| Ok((node_id(input)?, input.arbitrary()?)))?,
+        is_recovering: input.arbitrary()?,
+        floor,
+        horizon,
+    })
+}
+
+fn plain_response(input: &mut Unstructured<'_>) -> Result<Response> {
     Ok(match input.int_in_range(0..=8)? {
         0 => Response::Pong { wall_ms: input.arbitrary()? },
         1 => Response::Put(outcome(input)?),
@@ -123,7 +190,8 @@ fn option<'a, T>(
 }
 
 fn outcome(input: &mut Unstructured<'_>) -> Result<PutOutcome> {
-    Ok(match input.int_in_range(0..=2)? {
+    Ok(match input.int_in_range(0..=3)? {
+        3 => PutOutcome::Below(Timestamp::from_bits(input.arbitrary()?)),
         0 => PutOutcome::Stored,
         1 => PutOutcome::Superseded(version(input)?),
         _ => PutOutcome::Refused(refusal(input)?),

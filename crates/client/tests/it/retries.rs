@@ -7,7 +7,8 @@ use crate::server::{Reply, Server, nobody};
 const REJECTED: &str = r#"{"outcome":"rejected","detail":"full","needed":2,"acked":0}"#;
 const INDETERMINATE: &str = r#"{"outcome":"indeterminate","detail":"late","needed":2,"acked":1}"#;
 
-const PUT: PutOptions = PutOptions { w: None, sloppy: None, consistency: None, timeout: None };
+const PUT: PutOptions =
+    PutOptions { w: None, sloppy: None, consistency: None, wait_for_owners: false, timeout: None };
 const GET: GetOptions = GetOptions { r: None, sloppy: None, consistency: None, timeout: None };
 
 /// Time for every repetition, however slow the machine is.

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use quorate_node::{
-    Action, ClientReply, ClientRequest, Event, Message, Node, NodeOptions, Now, Operation,
+    Action, ClientReply, ClientRequest, Event, Message, Node, NodeOptions, Notes, Now, Operation,
     PutOutcome, Refusal, Response, StoreReply, StoreRequest,
 };
 use quorate_quorum::Quorum;
@@ -16,6 +16,8 @@ use quorate_ring::{Ring, RingNode};
 
 const START_MS: u64 = 1_700_000_000_000;
 const LINK_DELAY: Duration = Duration::from_millis(1);
+/// The deadline of every request.
+pub(crate) const TIMEOUT: Duration = Duration::from_millis(800);
 
 pub(crate) struct World {
     nodes: BTreeMap<NodeId, Machine>,
@@ -27,6 +29,7 @@ pub(crate) struct World {
     next_request: u64,
     link_delay: Duration,
     records_found: usize,
+    renewals: Vec<(NodeId, String)>,
     options: NodeOptions,
     ring: Ring<NodeId>,
 }
@@ -38,8 +41,12 @@ struct Machine {
 }
 
 /// Keeps everything; full when told so.
-#[derive(Default)]
-struct Disk {
+#[derive(Clone)]
+pub(crate) struct Disk {
+    /// The incarnation that the node is in.
+    life: u64,
+    notes: Notes,
+    frames: u64,
     records: BTreeMap<Key, Record>,
     hints: BTreeMap<(NodeId, Key), Hint>,
     ceiling: Option<Timestamp>,
@@ -48,6 +55,22 @@ struct Disk {
     full: bool,
     /// There is room for hints only.
     store_full: bool,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            life: 1,
+            notes: Notes::default(),
+            frames: 0,
+            records: BTreeMap::new(),
+            hints: BTreeMap::new(),
+            ceiling: None,
+            damaged: BTreeSet::new(),
+            full: false,
+            store_full: false,
+        }
+    }
 }
 
 pub(crate) fn id(number: usize) -> NodeId {
@@ -83,6 +106,7 @@ impl World {
             next_request: 0,
             link_delay: LINK_DELAY,
             records_found: 0,
+            renewals: Vec::new(),
             options,
             ring,
         };
@@ -93,8 +117,13 @@ impl World {
         for number in 1..=nodes {
             world.start(id(number));
         }
-        world.run(Duration::from_millis(50));
-        world
+        for _ in 0..100 {
+            world.run(Duration::from_millis(50));
+            if world.running().all(|(_, node)| node.is_settled()) {
+                return world;
+            }
+        }
+        panic!("the nodes of a new cluster do not find out that they are new");
     }
 
     pub(crate) fn ring(&self) -> &Ring<NodeId> {
@@ -132,6 +161,17 @@ impl World {
         self.machine(node).disk.damaged.insert(key);
     }
 
+    /// Tells a node of all records that it cannot read.
+    pub(crate) fn report_damage(&mut self, node: NodeId) {
+        let damaged = &self.nodes[&node].disk.damaged;
+        let tokens = damaged.iter().map(|key| quorate_ring::token(key.as_bytes())).collect();
+        self.report(node, Event::Damaged { tokens });
+    }
+
+    pub(crate) fn expect_refill(&mut self, node: NodeId, segments: u64) {
+        self.machine(node).node.as_mut().expect("it is running").expect_refill(segments);
+    }
+
     pub(crate) fn is_damaged(&self, node: NodeId, key: &Key) -> bool {
         self.nodes[&node].disk.damaged.contains(key)
     }
@@ -162,16 +202,50 @@ impl World {
         let machine = &self.nodes[&node];
         let hints = machine.disk.hints.values().cloned().collect();
         let ceiling = machine.disk.ceiling.unwrap_or(Timestamp::ZERO);
-        let writer = Writer { node, incarnation: 1 };
-        let started =
-            Node::new(writer, self.ring.clone(), self.options.clone(), ceiling, hints, now);
+        let incarnation = machine.disk.life;
+        let writer = Writer { node, incarnation };
+        let notes = machine.disk.notes.clone();
+        let options = self.options.clone();
+        let started = Node::new(writer, self.ring.clone(), options, ceiling, notes, hints, now);
         self.machine(node).node = Some(started);
+        self.report(node, Event::Woken);
         for other in self.others(node) {
             if self.nodes[&other].node.is_some() && !self.cut.contains(&other) {
-                self.report(other, Event::Connected { peer: node, incarnation: 1 });
-                self.report(node, Event::Connected { peer: other, incarnation: 1 });
+                let life = self.nodes[&other].disk.life;
+                self.report(other, Event::Connected { peer: node, incarnation });
+                self.report(node, Event::Connected { peer: other, incarnation: life });
             }
         }
+    }
+
+    /// Takes a node's disk away while it is down, so that it starts in another life.
+    pub(crate) fn wipe(&mut self, node: NodeId) {
+        let life = self.nodes[&node].disk.life + 1;
+        self.machine(node).disk = Disk { life, ..Disk::default() };
+    }
+
+    /// What a node's disk holds, to be put back some time.
+    pub(crate) fn copy_disk(&self, node: NodeId) -> Disk {
+        self.nodes[&node].disk.clone()
+    }
+
+    /// Puts an old copy in the place of a node's disk while it is down.
+    pub(crate) fn restore_disk(&mut self, node: NodeId, disk: Disk) {
+        self.machine(node).disk = disk;
+    }
+
+    /// Tells a node that another one will never come back.
+    pub(crate) fn declare_gone(&mut self, at: NodeId, node: NodeId) {
+        self.report(at, Event::Gone { node });
+    }
+
+    /// What a node has asked to be started anew for.
+    pub(crate) fn renewals(&self) -> &[(NodeId, String)] {
+        &self.renewals
+    }
+
+    pub(crate) fn horizon(&self, node: NodeId) -> Timestamp {
+        self.nodes[&node].disk.notes.horizon
     }
 
     /// Swallows what is sent to and from a node, without a word (a stopped process, a dead switch).
@@ -221,12 +295,46 @@ impl World {
         quorum: Quorum,
         atomic: bool,
     ) -> ClientReply {
+        let (key, timeout) = (self::key(key), TIMEOUT);
+        let wait_for_owners = false;
+        let body = ClientRequest { key, operation, quorum, atomic, wait_for_owners, timeout };
+        let request = self.begin(at, body);
+        self.answer_to(request)
+    }
+
+    /// Begins a write whose answer waits for all owners.
+    pub(crate) fn begin_put_to_owners(&mut self, at: NodeId, key: &str, value: &str) -> u64 {
+        let operation = Operation::Put(Bytes::copy_from_slice(value.as_bytes()));
+        let (key, quorum, timeout) = (self::key(key), quorum(true), TIMEOUT);
+        let body =
+            ClientRequest { key, operation, quorum, atomic: false, wait_for_owners: true, timeout };
+        self.begin(at, body)
+    }
+
+    fn begin(&mut self, at: NodeId, body: ClientRequest) -> u64 {
         self.next_request += 1;
         let request = self.next_request;
-        let timeout = Duration::from_millis(800);
-        let body = ClientRequest { key: self::key(key), operation, quorum, atomic, timeout };
         self.report(at, Event::Client { request, body });
-        let answered_by = self.now + timeout + Duration::from_millis(100);
+        request
+    }
+
+    /// Whether a request that was begun is answered.
+    pub(crate) fn is_answered(&self, request: u64) -> bool {
+        self.replies.contains_key(&request)
+    }
+
+    /// Lets time pass while a request is open.
+    pub(crate) fn run_open(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.next_at().is_some_and(|at| at <= end) {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Runs until there is an answer.
+    pub(crate) fn answer_to(&mut self, request: u64) -> ClientReply {
+        let answered_by = self.now + TIMEOUT + Duration::from_millis(100);
         while !self.replies.contains_key(&request) && self.now < answered_by {
             self.step();
         }
@@ -237,11 +345,7 @@ impl World {
 
     /// Lets virtual time pass.
     pub(crate) fn run(&mut self, span: Duration) {
-        let end = self.now + span;
-        while self.next_at().is_some_and(|at| at <= end) {
-            self.step();
-        }
-        self.now = end;
+        self.run_open(span);
         assert!(self.replies.is_empty(), "an answer nobody asked for");
     }
 
@@ -299,6 +403,10 @@ impl World {
                 Action::Reply { request, reply } => {
                     self.replies.entry(request).or_default().push(*reply);
                 }
+                Action::Renew { above, why } => {
+                    machine.disk.life = above.max(machine.disk.life) + 1;
+                    self.renewals.push((to, why));
+                }
                 Action::Answer { .. } => panic!("nobody asked directly"),
             }
         }
@@ -347,10 +455,37 @@ impl Disk {
             StoreRequest::Apply { .. } if self.full || self.store_full => {
                 StoreReply::Applied(PutOutcome::Refused(Refusal::DiskFull))
             }
-            StoreRequest::ReserveClock { .. } | StoreRequest::PersistHint { .. } if self.full => {
+            StoreRequest::ReserveClock { .. }
+            | StoreRequest::PersistHint { .. }
+            | StoreRequest::KeepNotes { .. }
+                if self.full =>
+            {
                 StoreReply::Persisted(Err(Refusal::DiskFull))
             }
-            StoreRequest::Apply { key, record } => {
+            StoreRequest::KeepNotes { notes } => {
+                self.frames += 1;
+                self.notes = notes;
+                StoreReply::Persisted(Ok(()))
+            }
+            StoreRequest::Progress => StoreReply::Counted(self.frames),
+            StoreRequest::CountTombstones => {
+                let tombstones = self.records.values().filter(|record| record.is_tombstone());
+                StoreReply::Counted(tombstones.count() as u64)
+            }
+            StoreRequest::DropTombstones { .. } => {
+                let horizon = self.notes.horizon;
+                self.records.retain(|_, record| {
+                    !record.is_tombstone() || record.version.timestamp >= horizon
+                });
+                StoreReply::Dropped { next: None }
+            }
+            StoreRequest::Apply { key, record, floor, horizon } => {
+                let (held, timestamp) = (self.records.get(&key), record.version.timestamp);
+                let is_too_old = timestamp < floor || (held.is_none() && timestamp < horizon);
+                if held.is_none_or(|held| *held < record) && is_too_old {
+                    return StoreReply::Applied(PutOutcome::Below(floor.max(horizon)));
+                }
+                self.frames += 1;
                 if self.records.get(&key).is_none_or(|held| record >= *held) {
                     self.damaged.remove(&key);
                 }

@@ -351,3 +351,15 @@ fn an_answer_newer_than_what_was_read_carries_a_blocking_read_without_changing_i
 fn a_preference_list_that_repeats_a_node_is_a_bug() {
     Case::new(&["a", "b", "a"], &[], false, Repair::Async);
 }
+
+#[test]
+fn what_a_replica_answered_before_it_lost_its_data_does_not_count() {
+    let mut case = Case::sent(&["a", "b", "c"], &[], false, Repair::Async);
+    case.on(answer("a", None));
+    let [GetAction::Send { to: "c", .. }, ..] = case.on(GetEvent::Void { from: "a" })[..] else {
+        panic!("another one is asked")
+    };
+    case.on(answer("b", 7));
+    let [Reply(Ok(receipt))] = &case.on(answer("c", 7))[..] else { panic!("b and c answered") };
+    assert_eq!((receipt.found, &receipt.from[..]), (Some(7), &["b", "c"][..]));
+}

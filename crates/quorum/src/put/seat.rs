@@ -9,6 +9,10 @@ pub(super) enum Answer {
     Superseded,
     /// What it holds; the record was not sent yet.
     Told,
+    /// That the version is below what it takes on.
+    Below,
+    /// That it has the record, but has lost others and does not count.
+    Uncounted,
 }
 
 /// Whether the coordinator itself keeps the hint for a seat.
@@ -77,18 +81,37 @@ impl<I: Clone + Ord> Seat<I> {
     pub(super) fn counted(&self, sloppy: bool) -> Option<(&I, Answer)> {
         let own = self.own.map(|answer| (&self.replica, answer));
         let stand_in = self.stand_in.as_ref().map(|(node, answer)| (node, *answer));
-        own.or(stand_in.filter(|_| sloppy))
+        let counts = |&(_, answer): &(&I, Answer)| answer != Answer::Uncounted;
+        own.filter(counts).or(stand_in.filter(counts).filter(|_| sloppy))
+    }
+
+    /// Takes back what `node` answered, and says whether it had.
+    pub(super) fn void(&mut self, node: &I) -> bool {
+        let own = *node == self.replica && self.own.take().is_some();
+        let stand_in = self.stand_in.take_if(|(stand_in, _)| stand_in == node).is_some();
+        if own || stand_in {
+            self.failed(node);
+        }
+        own || stand_in
+    }
+
+    /// Whether the replica has the record but does not count, and nobody was asked in its place.
+    pub(super) fn lacks_stand_in(&self) -> bool {
+        self.own == Some(Answer::Uncounted) && self.members.iter().all(|it| *it == self.replica)
     }
 
     /// Whether the replica has the write, or something newer, or need not be seen to any more.
     pub(super) fn is_covered(&self) -> bool {
-        self.own.is_some()
-            || self.stand_in.is_some()
+        self.is_held()
+            || self.stand_in.as_ref().is_some_and(|(_, answer)| holds(*answer))
             || matches!(self.keeping, Keeping::Kept | Keeping::Refused)
     }
 
-    pub(super) fn needs_keeping(&self) -> bool {
-        !self.is_covered() && self.keeping == Keeping::No
+    /// Whether the coordinator is to keep a hint. A replica for which the version was too old gets one once it is
+    /// known that there will be no newer version.
+    pub(super) fn needs_keeping(&self, decided: bool) -> bool {
+        let may_come_again = self.own == Some(Answer::Below) && !decided;
+        !self.is_covered() && self.keeping == Keeping::No && !may_come_again
     }
 
     pub(super) fn keep_asked(&mut self) {
@@ -103,10 +126,21 @@ impl<I: Clone + Ord> Seat<I> {
 
     /// Who holds the hint, if the replica missed the write and somebody does.
     pub(super) fn holder(&self) -> Option<Holder<I>> {
-        if self.own.is_some() {
+        if self.is_held() {
             return None;
         }
         let kept = (self.keeping == Keeping::Kept).then_some(Holder::Coordinator);
-        self.stand_in.as_ref().map(|(node, _)| Holder::Fallback(node.clone())).or(kept)
+        let stand_in = self.stand_in.as_ref().filter(|(_, answer)| holds(*answer));
+        stand_in.map(|(node, _)| Holder::Fallback(node.clone())).or(kept)
     }
+
+    /// Whether the replica itself has the write, or something newer.
+    pub(super) fn is_held(&self) -> bool {
+        self.own.is_some_and(holds)
+    }
+}
+
+/// Whether who answers so needs nothing more.
+fn holds(answer: Answer) -> bool {
+    answer != Answer::Below
 }

@@ -1,5 +1,5 @@
 use super::PutAction::{KeepHint, Reply, Restamp};
-use super::Round::{Asking, First, Second};
+use super::Round::{Asking, First, Fourth, Second, Third};
 use super::*;
 use crate::receipt::Holder;
 
@@ -93,6 +93,9 @@ fn keep(replica: &'static str) -> Action {
     KeepHint { replica, round: First }
 }
 
+/// The preference list of most cases.
+const REPLICAS: [&str; 3] = ["a", "b", "c"];
+
 fn receipt(acks: &[&'static str], hinted: &[(&'static str, Holder<&'static str>)]) -> Action {
     Reply(Ok(PutReceipt {
         version: VERSION,
@@ -101,6 +104,7 @@ fn receipt(acks: &[&'static str], hinted: &[(&'static str, Holder<&'static str>)
         acks: acks.to_vec(),
         hinted: hinted.to_vec(),
         sloppy: false,
+        lacking: REPLICAS.into_iter().filter(|replica| !acks.contains(replica)).collect(),
         round: First,
     }))
 }
@@ -208,6 +212,7 @@ fn a_fallback_counts_only_if_the_quorum_is_sloppy() {
                 acks: vec!["a", "f"],
                 hinted: vec![("b", Holder::Fallback("f"))],
                 sloppy: true,
+                lacking: vec!["b", "c"],
                 round: First,
             };
             assert_eq!(replied, [Reply(Ok(expected))]);
@@ -390,6 +395,7 @@ fn a_write_that_met_a_newer_version_is_sent_once_more_above_it() {
         acks: vec!["a", "c"],
         hinted: vec![],
         sloppy: false,
+        lacking: vec!["b"],
         round: Second,
     };
     assert_eq!(case.on(overtaken), [Reply(Ok(receipt))]);
@@ -658,4 +664,76 @@ fn an_atomic_write_without_a_majority_is_none() {
     let quorum = Quorum::new(3, 3, 1, false).unwrap();
     let now = Case::new(&["a", "b", "c"], &[], 2, false).start;
     Put::start_atomic(&["a", "b", "c"], |_| false, quorum, VERSION, PATIENCE, TIMEOUT, now);
+}
+
+fn below(from: &'static str, round: Round, by: u32) -> Event {
+    PutEvent::Below { from, round, by }
+}
+
+#[test]
+fn what_is_below_is_no_ack_in_any_round_and_lifts_the_version() {
+    let mut case = Case::sent(&["a", "b", "c"], &[], 2, false);
+    assert_eq!(case.on(below("a", First, 20)), []);
+    assert_eq!(case.on(stored("b")), [Restamp { above: 20 }]);
+    let again = case.on(PutEvent::Restamped { version: 21 });
+    assert_eq!(again[..3], ["a", "b", "c"].map(|to| send(to, Second)));
+    assert_eq!(case.on(below("a", Second, 30)), []);
+    assert_eq!(case.on(below("b", Second, 31)), [Restamp { above: 31 }]);
+    let again = case.on(PutEvent::Restamped { version: 32 });
+    assert_eq!(again[..3], ["a", "b", "c"].map(|to| send(to, Third)));
+    case.on(PutEvent::Stored { from: "a", round: Third });
+    let [Reply(Ok(receipt))] = &case.on(PutEvent::Stored { from: "b", round: Third })[..] else {
+        panic!("two replicas have it")
+    };
+    assert_eq!((receipt.version, receipt.round), (32, Third));
+}
+
+#[test]
+fn a_write_that_is_below_four_times_ends_indeterminate() {
+    let mut case = Case::sent(&["a", "b", "c"], &[], 2, false);
+    let mut by = 20;
+    for (round, next) in [(First, Second), (Second, Third), (Third, Fourth)] {
+        case.on(below("c", round, by));
+        assert_eq!(case.on(below("a", round, by)), [Restamp { above: by }], "{round:?}");
+        by += 10;
+        assert_eq!(case.on(PutEvent::Restamped { version: by - 9 })[0], send("a", next));
+    }
+    case.on(below("a", Fourth, by));
+    // What the replica that was never heard of did with the earlier versions is not known.
+    let error = PutError::TooFewReplicas { needed: 2, acked: 0, outcome: Outcome::Indeterminate };
+    assert_eq!(case.on(below("b", Fourth, by))[0], Reply(Err(error)));
+}
+
+#[test]
+fn a_replica_that_lost_data_has_the_record_and_does_not_count() {
+    let mut case = Case::sent(&["a", "b", "c"], &[], 2, false);
+    assert_eq!(case.on(PutEvent::Uncounted { from: "a", round: First }), []);
+    assert_eq!(case.on(stored("b")), []);
+    let [Reply(Ok(receipt))] = &case.on(stored("c"))[..] else { panic!("b and c have it") };
+    assert_eq!((&receipt.acks[..], &receipt.hinted[..]), (&["b", "c"][..], &[][..]));
+    assert!(case.put.is_done(), "nobody needs a hint");
+}
+
+#[test]
+fn a_fallback_counts_in_place_of_a_replica_that_does_not_if_it_is_needed() {
+    let mut case = Case::sent(&["a", "b", "c", "d", "e"], &[], 2, true);
+    assert_eq!(case.on(PutEvent::Uncounted { from: "a", round: First }), []);
+    assert_eq!(
+        case.on(PutEvent::Uncounted { from: "b", round: First }),
+        [send_hint("d", "a", First)]
+    );
+    assert_eq!(case.on(stored("c")), []);
+    let [Reply(Ok(receipt))] = &case.on(stored("d"))[..] else { panic!("c and d count") };
+    assert!(receipt.sloppy);
+}
+
+#[test]
+fn what_a_replica_answered_before_it_lost_its_data_does_not_count() {
+    let mut case = Case::sent(&["a", "b", "c"], &[], 2, false);
+    case.on(stored("a"));
+    let kept = KeepHint { replica: "a", round: First };
+    assert_eq!(case.on(PutEvent::Void { from: "a" }), [kept], "it needs the record again");
+    assert_eq!(case.on(stored("b")), []);
+    let [Reply(Ok(receipt))] = &case.on(stored("c"))[..] else { panic!("b and c have it") };
+    assert_eq!(receipt.acks, ["b", "c"]);
 }

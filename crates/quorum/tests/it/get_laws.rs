@@ -198,6 +198,7 @@ impl World {
         match event {
             GetEvent::Answer { from, .. }
             | GetEvent::Failed { from }
+            | GetEvent::Void { from }
             | GetEvent::Declined { from } => {
                 self.sends.iter().any(|sent| sent.to == *from && sent.end == End::Open)
             }

@@ -42,6 +42,7 @@ const FIELDS: &[&str] = &[
     "anti_entropy_max_per_tick",
     "sync",
     "snapshot_interval_s",
+    "scrub_interval_s",
     "max_value_bytes",
     "max_in_flight",
     "max_connections",
@@ -178,6 +179,10 @@ fn build(value: Value, folder: &Path, problems: &mut Problems) -> Option<Config>
             .unwrap_or(SyncPolicy::Always),
         snapshot_interval: fields
             .take_checked("snapshot_interval_s", problems, seconds(MAX_SECONDS))
+            .filter(|interval| !interval.is_zero()),
+        scrub_interval: fields
+            .take_checked("scrub_interval_s", problems, seconds(MAX_SECONDS))
+            .or(Some(Duration::from_secs(604_800)))
             .filter(|interval| !interval.is_zero()),
         max_value_bytes: fields
             .take_checked("max_value_bytes", problems, |bytes| {
@@ -467,6 +472,7 @@ mod tests {
         assert_eq!(config.anti_entropy_interval, Duration::from_millis(1500));
         assert_eq!(config.anti_entropy_max_per_tick, 200);
         assert_eq!((config.sync, config.snapshot_interval), (SyncPolicy::Always, None));
+        assert_eq!(config.scrub_interval, Some(Duration::from_secs(604_800)));
         assert_eq!((config.max_value_bytes, config.max_in_flight), (8_388_608, 4096));
         assert_eq!((config.max_connections, config.max_clock_skew_ms), (4096, 10_000));
         assert_eq!((&config.client_tokens, config.cluster_secrets.len()), (&None, 0));
@@ -493,7 +499,7 @@ mod tests {
         let config = with(
             r#", "sloppy": false, "read_repair": "blocking", "timeout_ms": 100, "hint_ttl_s": 0,
             "hint_max_bytes": 7, "anti_entropy": false, "anti_entropy_interval_ms": 20,
-            "anti_entropy_max_per_tick": 3, "sync": "25ms", "snapshot_interval_s": 9,
+            "anti_entropy_max_per_tick": 3, "sync": "25ms", "snapshot_interval_s": 9, "scrub_interval_s": 0,
             "max_value_bytes": 10, "max_in_flight": 11, "max_connections": 12,
             "max_clock_skew_ms": 13, "allowed_hosts": ["a.test", "b.test:80"], "client_auth": "token",
             "client_tokens": ["abc"], "admin_auth": "peer",
@@ -508,6 +514,7 @@ mod tests {
         assert_eq!(config.anti_entropy_max_per_tick, 3);
         assert_eq!(config.sync, SyncPolicy::Interval(Duration::from_millis(25)));
         assert_eq!(config.snapshot_interval, Some(Duration::from_secs(9)));
+        assert_eq!(config.scrub_interval, None);
         assert_eq!((config.max_value_bytes, config.max_in_flight), (10, 11));
         assert_eq!((config.max_connections, config.max_clock_skew_ms), (12, 13));
         assert_eq!(config.allowed_hosts, ["a.test", "b.test:80"]);

@@ -1,6 +1,6 @@
 use hyper::{Request, body::Incoming};
 use quorate_node::{ClientReply, ClientRequest, Refusal};
-use quorate_record::{Key, Record};
+use quorate_record::{Key, NodeId, Record};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -40,6 +40,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Writes a backup of this name; the answer names its path, files and bytes.
     fn backup(&self, name: String) -> oneshot::Receiver<Result<Value, NoBackup>>;
+
+    /// Notes that a node is gone for good. Whether it is one of the others is for the face to check.
+    fn declare_gone(&self, node: NodeId);
 
     /// Answers a peer's `Upgrade` to the stream, `101` if it is let in.
     fn accept_stream(&self, request: Request<Incoming>) -> Answer;

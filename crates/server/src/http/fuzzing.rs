@@ -23,6 +23,8 @@ pub struct Asked {
     pub atomic: bool,
     /// How long it may take.
     pub timeout: Duration,
+    /// Whether a write waits for all owners.
+    pub wait: bool,
 }
 
 /// Reads the query of a client's request.
@@ -30,9 +32,9 @@ pub struct Asked {
 /// # Errors
 /// The answer to one that is refused.
 pub fn asked(query: &str, settings: &HttpSettings) -> Result<Asked, Box<Answer>> {
-    let params::Ask { quorum, atomic, timeout } =
+    let params::Ask { quorum, atomic, timeout, wait } =
         params::ask(Some(query), settings).map_err(refused)?;
-    Ok(Asked { quorum, atomic, timeout })
+    Ok(Asked { quorum, atomic, timeout, wait })
 }
 
 /// Reads the key of a path.

@@ -47,10 +47,14 @@ pub(super) async fn call(
         }
     };
     let is_write = operation != Operation::Get;
-    let params::Ask { quorum, atomic, timeout } = ask;
-    let request = ClientRequest { key, operation, quorum, atomic, timeout };
+    let params::Ask { quorum, atomic, timeout, wait } = ask;
+    if wait && !is_write {
+        return Err(Problem::bad("wait", "only a write is waited for"));
+    }
+    let request = ClientRequest { key, operation, quorum, atomic, wait_for_owners: wait, timeout };
     match face.backend().client(request).await {
-        Ok(ClientReply::Written(Ok(receipt))) if is_write => Ok(written(&receipt, settings)),
+        Ok(ClientReply::Written(Ok(receipt))) if is_write && wait => waited(&receipt, settings),
+        Ok(ClientReply::Written(Ok(receipt))) if is_write => Ok(written(&receipt, settings, false)),
         Ok(ClientReply::Written(Err(failure))) if is_write => Err(unwritten(&failure)),
         Ok(ClientReply::Read(Ok(receipt))) if !is_write => found(receipt),
         Ok(ClientReply::Read(Err(failure))) if !is_write => Err(unread(&failure)),
@@ -84,11 +88,29 @@ fn check_write(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-fn written(receipt: &PutReceipt<NodeId, Version>, settings: &HttpSettings) -> Answer {
+fn written(receipt: &PutReceipt<NodeId, Version>, settings: &HttpSettings, waited: bool) -> Answer {
     let mut answer = answer::empty(StatusCode::NO_CONTENT);
     add_headers(&mut answer, receipt::version(&receipt.version));
-    add_headers(&mut answer, [receipt::written(receipt, settings.node)]);
+    add_headers(&mut answer, [receipt::written(receipt, settings.node, waited)]);
     answer
+}
+
+/// The answer to a write whose client has waited until all owners hold it, or as long as it would.
+fn waited(
+    receipt: &PutReceipt<NodeId, Version>,
+    settings: &HttpSettings,
+) -> Result<Answer, Problem> {
+    if receipt.lacking.is_empty() {
+        return Ok(written(receipt, settings, true));
+    }
+    let lacking: Vec<&str> = receipt.lacking.iter().map(NodeId::as_str).collect();
+    let detail = format!("acknowledged, but not yet held by {}", lacking.join(", "));
+    let proof = receipt::written(receipt, settings.node, true);
+    let headers = receipt::version(&receipt.version).into_iter().chain([proof]);
+    Err(short(true, detail, receipt.w, receipt.acks.len())
+        .field("outcome", "acknowledged")
+        .field("lacking", lacking)
+        .headers(headers))
 }
 
 fn found(receipt: GetReceipt<NodeId, Record>) -> Result<Answer, Problem> {

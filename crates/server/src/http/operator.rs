@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use hyper::StatusCode;
-use quorate_record::Key;
+use quorate_record::{Key, NodeId};
 
 use super::{Answer, DebugPage, NoBackup, answer, params, problem::Problem, routes::Face};
 
@@ -62,6 +62,21 @@ pub(super) async fn backup(face: &Face, query: &str) -> Result<Answer, Problem> 
         Ok(Err(NoBackup::Exists(reason))) => Err(Problem::new(StatusCode::CONFLICT, reason)),
         Ok(Err(NoBackup::Failed(reason))) => Err(Problem::unavailable(reason)),
         Err(_) => Err(Problem::unavailable("the node is stopping")),
+    }
+}
+
+/// `POST /admin/gone?node=n3`: another node will never come back, and its data is lost.
+pub(super) fn gone(face: &Face, query: &str) -> Result<Answer, Problem> {
+    let [node] = params::named(query, ["node"])?;
+    let node = node.and_then(|name| String::from_utf8(name).ok());
+    let node = node.and_then(|name| NodeId::new(&name).ok());
+    let settings = face.backend().settings();
+    match node.filter(|node| settings.nodes.contains(node) && *node != settings.node) {
+        Some(node) => {
+            face.backend().declare_gone(node);
+            Ok(answer::json(&serde_json::json!({ "gone": node.as_str() })))
+        }
+        None => Err(Problem::bad("node", "the id of another node of this cluster")),
     }
 }
 

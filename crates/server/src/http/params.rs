@@ -13,6 +13,8 @@ pub(super) struct Ask {
     pub(super) quorum: Quorum,
     pub(super) atomic: bool,
     pub(super) timeout: Duration,
+    /// Whether the answer waits until all owners hold the write.
+    pub(super) wait: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,16 +32,18 @@ const MAX_TIMEOUT_MS: u64 = 60_000;
 /// `400` on an unknown, repeated, malformed or contradictory parameter.
 pub(super) fn ask(query: Option<&str>, settings: &HttpSettings) -> Result<Ask, Problem> {
     let Some(query) = query.filter(|query| !query.is_empty()) else {
-        return Ok(Ask { quorum: settings.quorum, atomic: false, timeout: settings.timeout });
+        let (quorum, timeout) = (settings.quorum, settings.timeout);
+        return Ok(Ask { quorum, atomic: false, timeout, wait: false });
     };
-    let [r, w, sloppy, timeout, consistency] =
-        named(query, ["r", "w", "sloppy", "timeout_ms", "consistency"])?;
+    let [r, w, sloppy, timeout, consistency, wait] =
+        named(query, ["r", "w", "sloppy", "timeout_ms", "consistency", "wait"])?;
     let n = settings.quorum.n();
     let r = r.map(|text| count("r", &text, n)).transpose()?;
     let w = w.map(|text| count("w", &text, n)).transpose()?;
     let sloppy = sloppy.map(|text| flag("sloppy", &text)).transpose()?;
     let timeout = timeout.map(|text| timeout_ms(&text)).transpose()?;
     let consistency = consistency.map(|text| level(&text)).transpose()?;
+    let wait = wait.map(|text| awaited(&text)).transpose()?.is_some();
 
     let majority = Quorum::majority(n);
     let (default_r, default_w, default_sloppy) = match consistency {
@@ -69,7 +73,7 @@ pub(super) fn ask(query: Option<&str>, settings: &HttpSettings) -> Result<Ask, P
         Some(Consistency::Eventual) | None => {}
     }
     let atomic = consistency == Some(Consistency::Atomic);
-    Ok(Ask { quorum, atomic, timeout: timeout.unwrap_or(settings.timeout) })
+    Ok(Ask { quorum, atomic, timeout: timeout.unwrap_or(settings.timeout), wait })
 }
 
 /// Refuses a quorum that is not what its consistency promises.
@@ -135,6 +139,10 @@ fn timeout_ms(text: &[u8]) -> Result<Duration, Problem> {
         .ok_or_else(|| Problem::bad("timeout_ms", format!("not 1 to {MAX_TIMEOUT_MS}")))
 }
 
+fn awaited(text: &[u8]) -> Result<(), Problem> {
+    if text == b"owners" { Ok(()) } else { Err(Problem::bad("wait", "not owners")) }
+}
+
 fn level(text: &[u8]) -> Result<Consistency, Problem> {
     match text {
         b"eventual" => Ok(Consistency::Eventual),
@@ -179,7 +187,7 @@ mod tests {
     fn what_is_not_named_is_as_configured() {
         let ask = ask(None, &settings()).unwrap();
         let HttpSettings { quorum, timeout, .. } = settings();
-        assert_eq!(ask, Ask { quorum, atomic: false, timeout });
+        assert_eq!(ask, Ask { quorum, atomic: false, timeout, wait: false });
         assert_quorum("", 1, 3, true);
         assert_quorum("r=2", 2, 3, true);
         assert_quorum("sloppy=false", 1, 3, false);
@@ -229,6 +237,8 @@ mod tests {
             ("timeout_ms=1e3", "timeout_ms"),
             ("consistency=strong", "consistency"),
             ("r=%3", "r"),
+            ("wait=all", "wait"),
+            ("wait", "wait"),
             ("&r=1", ""),
         ] {
             assert_refused(query, 400, parameter);

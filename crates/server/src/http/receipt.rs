@@ -21,10 +21,12 @@ pub(super) fn version(version: &Version) -> [(HeaderName, HeaderValue); 2] {
 }
 
 /// `Quorate-Receipt` of a write that `this` node coordinated:
-/// `w=2/3 acks=n1,n3 hinted=n2@n1 quorum=strict`.
+/// `w=2/3 acks=n1,n3 hinted=n2@n1 quorum=strict`. If the client has `waited` for all owners,
+/// `lacking=n2` says which of them do not hold it, or `owners=all` that there is none.
 pub(super) fn written(
     receipt: &PutReceipt<NodeId, Version>,
     this: NodeId,
+    waited: bool,
 ) -> (HeaderName, HeaderValue) {
     let mut text = begin("w=", receipt.acks.len(), receipt.n);
     list(&mut text, " acks=", &receipt.acks, |text, node| text.push_str(node.as_str()));
@@ -36,6 +38,10 @@ pub(super) fn written(
             Holder::Coordinator => this.as_str(),
         });
     });
+    if waited {
+        list(&mut text, " lacking=", &receipt.lacking, |text, node| text.push_str(node.as_str()));
+        text.push_str(if receipt.lacking.is_empty() { " owners=all" } else { "" });
+    }
     end(text, receipt.sloppy)
 }
 

@@ -39,6 +39,7 @@ enum Route<'a> {
     Ring,
     Snapshot,
     Backup,
+    Gone,
     Put,
     Get,
     Keys,
@@ -174,6 +175,7 @@ impl Face {
             Route::Ring => operator::ring(self, query),
             Route::Snapshot => operator::snapshot(self).await,
             Route::Backup => operator::backup(self, query).await,
+            Route::Gone => operator::gone(self, query),
             Route::Put => internal::put(self, upload).await,
             Route::Get => internal::get(self, upload).await,
             Route::Keys => internal::keys(self, upload).await,
@@ -200,6 +202,7 @@ impl<'a> Route<'a> {
             "/admin/convergence" => Self::Page(DebugPage::Convergence),
             "/admin/snapshot" => Self::Snapshot,
             "/admin/backup" => Self::Backup,
+            "/admin/gone" => Self::Gone,
             "/internal/put" => Self::Put,
             "/internal/get" => Self::Get,
             "/internal/keys" => Self::Keys,
@@ -224,6 +227,7 @@ impl<'a> Route<'a> {
             | Self::Ring
             | Self::Snapshot
             | Self::Backup
+            | Self::Gone
             | Self::Planned(_) => Class::Operator,
         }
     }
@@ -231,9 +235,13 @@ impl<'a> Route<'a> {
     fn methods(&self) -> &'static str {
         match self {
             Self::Kv { .. } => "GET, HEAD, PUT, DELETE",
-            Self::Put | Self::Get | Self::Keys | Self::Stream | Self::Snapshot | Self::Backup => {
-                "POST"
-            }
+            Self::Put
+            | Self::Get
+            | Self::Keys
+            | Self::Stream
+            | Self::Snapshot
+            | Self::Backup
+            | Self::Gone => "POST",
             _ => "GET, HEAD",
         }
     }

@@ -1,8 +1,8 @@
 //! Opens the files of a node.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-use quorate_node::{Node, NodeOptions, Now};
+use quorate_node::{Node, NodeOptions, Notes, NotesError, Now};
 use quorate_record::{Hint, NodeId, Timestamp, Writer};
 use quorate_ring::Ring;
 use quorate_storage::{
@@ -10,7 +10,7 @@ use quorate_storage::{
     Recovered, Store, StoreOptions, fs::Fs,
 };
 
-use super::Local;
+use super::{Local, PERSISTS};
 
 /// The folder of the hint queue, in the data folder.
 pub const HINTS_DIR: &str = "hints";
@@ -33,6 +33,9 @@ pub enum OpenError {
     /// The records or the hints cannot be read.
     #[error(transparent)]
     Log(#[from] LogOpenError),
+    /// What the node has noted cannot be read.
+    #[error(transparent)]
+    Notes(#[from] NotesError),
 }
 
 /// The files of a node, and what was found in them.
@@ -41,6 +44,8 @@ pub struct Opened {
     pub local: Local,
     /// As whom the node writes.
     pub writer: Writer,
+    /// What the node has noted for itself.
+    pub notes: Notes,
     /// The hints in the queue.
     pub hints: Vec<Hint>,
     /// What was found of the store.
@@ -72,17 +77,49 @@ impl Local {
         let mut meta = Meta::open(&*fs, dir, wanted)?;
         let progress = Box::new(on_progress.clone());
         let (store, store_found) = Store::open(Arc::clone(&fs), dir, &options.store, progress)?;
-        if !store_found.damages.is_empty() || store_found.truncated_bytes > 0 {
+        let mut notes = match &store_found.notes {
+            Some(bytes) => Notes::decode(bytes)?,
+            None => first_notes(&store_found, meta.incarnation),
+        };
+        let counted = notes.counted == meta.incarnation;
+        let is_incomplete = !store_found.damages.is_empty() || store_found.is_doubtful;
+        if is_incomplete || store_found.truncated_bytes > 0 {
             // The clock's ceiling may be among what was lost, and wall clocks go back: only another
-            // life cannot issue a version twice. What was cut may be damage in the last batch.
+            // life cannot issue a version twice. In that it counts for nothing until what was lost
+            // is there again; but what was only torn off had not been acknowledged.
             meta = meta.renew(&*fs, dir, wall_ms)?;
+            if counted && !is_incomplete {
+                notes.counted = meta.incarnation;
+            }
         }
+        // Before anything else goes into the log, so that no later start takes a new node for one
+        // from a time without notes. If the disk is full, it is tried again at that start.
+        let _ = store.keep_notes(PERSISTS, notes.horizon, &notes.encode());
         let (hint_log, hints, hints_found) =
             HintLog::open(fs, &dir.join(HINTS_DIR), &options.hints, Box::new(on_progress))?;
         let local = Local { store, hints: hint_log };
         let writer = Writer { node, incarnation: meta.incarnation };
-        Ok(Opened { local, writer, hints, store_found, hints_found })
+        Ok(Opened { local, writer, notes, hints, store_found, hints_found })
     }
+
+    /// Has the node be in another life when it is opened next, above this incarnation. The files must be closed.
+    ///
+    /// # Errors
+    /// [`MetaError`].
+    pub fn renew(fs: &dyn Fs, dir: &Path, above: u64, wall_ms: u64) -> Result<(), OpenError> {
+        if let Some(meta) = Meta::read(fs, dir)? {
+            let incarnation = meta.incarnation.max(above);
+            Meta { incarnation, ..meta }.renew(fs, dir, wall_ms)?;
+        }
+        Ok(())
+    }
+}
+
+/// The notes of a node that has none: it is new, or has data from a time when there were none, and counted all along.
+fn first_notes(found: &Recovered, incarnation: u64) -> Notes {
+    let is_old = found.records > 0 || found.clock_ceiling.is_some();
+    let counted = if is_old { incarnation } else { 0 };
+    Notes { counted, ..Notes::default() }
 }
 
 impl Opened {
@@ -103,8 +140,11 @@ impl Opened {
     /// If the ring does not have the node.
     #[must_use]
     pub fn start(self, ring: Ring<NodeId>, options: NodeOptions, now: Now) -> (Node, Local) {
-        let Opened { local, writer, hints, store_found, .. } = self;
+        let Opened { local, writer, notes, hints, store_found, .. } = self;
         let ceiling = store_found.clock_ceiling.unwrap_or(Timestamp::ZERO);
-        (Node::new(writer, ring, options, ceiling, hints, now), local)
+        let mut node = Node::new(writer, ring, options, ceiling, notes, hints, now);
+        let damaged: BTreeSet<u64> = store_found.damages.iter().map(|it| it.segment).collect();
+        node.expect_refill(damaged.len() as u64);
+        (node, local)
     }
 }

@@ -42,6 +42,7 @@ pub fn order(history: &History, claimed: impl Fn(OpId) -> bool) -> Vec<Violation
             if let Some((acked, write)) = earlier.greatest(op.invoke_us, weight)
                 && seen.version < Some(acked)
                 && !(seen.version.is_none() && history.op(write).is_delete())
+                && !(seen.version.is_none() && may_be_deleted(history, ops, acked, seen.at_us))
             {
                 let fault = Fault::StaleVersion { acked, seen: seen.version };
                 violations.push(Violation::new(key, [write, id], fault));
@@ -75,6 +76,7 @@ pub fn read_order(history: &History, claimed: impl Fn(OpId) -> bool) -> Vec<Viol
             if let Some(((version, live), before)) = earlier.greatest(invoke_us, weight)
                 && seen.version < Some(version)
                 && (live || seen.version.is_some())
+                && !(seen.version.is_none() && may_be_deleted(history, ops, version, seen.at_us))
             {
                 let fault = Fault::ReadOrder { earlier: version, later: seen.version };
                 violations.push(Violation::new(key, [before, id], fault));
@@ -85,6 +87,13 @@ pub fn read_order(history: &History, claimed: impl Fn(OpId) -> bool) -> Vec<Viol
 }
 
 /// Who was first told of a version, and what it stands for.
+/// Whether "nothing" may stand for a tombstone, above this version, that is forgotten.
+fn may_be_deleted(history: &History, ops: &[OpId], version: Version, by_us: u64) -> bool {
+    let deletes = ops.iter().map(|&id| history.op(id)).filter(|op| op.is_delete());
+    let mut begun = deletes.filter(|op| op.may_exist() && op.invoke_us <= by_us);
+    begun.any(|op| op.version().is_none_or(|deleted| deleted > version))
+}
+
 struct Content<'h> {
     op: OpId,
     key: &'h Key,

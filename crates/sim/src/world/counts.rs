@@ -28,6 +28,7 @@ impl World {
             ("state: hint refused for space", hints.refused),
             ("state: record moved by anti-entropy", moved),
             ("state: exchange aborted", aborted),
+            ("state: damaged record asked of other owners", counters.heals),
         ] {
             self.coverage.add(what, times);
         }

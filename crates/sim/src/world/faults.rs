@@ -3,15 +3,16 @@
 use std::path::Path;
 use std::time::Duration;
 
-use quorate_node::NodeOptions;
+use quorate_node::{Event, NodeOptions};
 use quorate_storage::{
     Damage, ReadError, Step,
-    fault::{Crash, Fault, FaultKind},
+    fault::{Crash, Fault, FaultFs, FaultKind},
 };
 
 use super::{Answer, World, agenda::Happening, name};
 use crate::{
     FileOptions, Loss,
+    machine::Machine,
     network::micros,
     process::{self, Process, Which},
 };
@@ -21,6 +22,8 @@ const COMPACTION_STEPS: usize = 8;
 const COMPACTION_BYTES: u64 = 16 << 10;
 /// How much is read again at a time.
 const SCRUB_BYTES: u64 = 32 << 10;
+/// How many damaged records a node is told of at a time.
+const DAMAGED_TOKENS: usize = 1024;
 
 impl World {
     /// Lets all disks work and have room, at the usual speed, and takes back what was to end processes.
@@ -230,8 +233,54 @@ impl World {
                 }
             }
         }
+        self.plan_turn(node, Which::Store);
         self.plan_wake(node);
         Ok(())
+    }
+
+    /// Whether all nodes run and none has lost data that it was not given again.
+    #[must_use]
+    pub fn all_count(&self) -> bool {
+        let counts = |machine: &Machine| {
+            machine.process.as_ref().is_some_and(|process| process.node.is_settled())
+        };
+        self.machines.iter().all(counts)
+    }
+
+    /// Ends a node's process and puts an empty disk in the place of its own.
+    pub fn lose_disk(&mut self, node: usize) {
+        self.end(node, Loss::Process);
+        self.remark(|| format!("{} has lost its disk", name(node)));
+        self.machines[node].have(FaultFs::new());
+    }
+
+    /// A copy of a node's files as they are.
+    #[must_use]
+    pub fn copy_disk(&self, node: usize) -> FaultFs {
+        self.machines[node].fs.fork()
+    }
+
+    /// Ends a node's process and puts an old copy of its files in the place of these, as the command for that does.
+    pub fn restore_disk(&mut self, node: usize, copy: FaultFs) {
+        self.end(node, Loss::Process);
+        self.remark(|| format!("{} is given an old copy of its disk", name(node)));
+        self.machines[node].have(copy);
+        let now = self.now_at(node);
+        if let Err(error) = process::renew(&self.machines[node].fs, 0, now) {
+            self.breaks(format!("{} cannot be restored: {error}", name(node)));
+        }
+    }
+
+    /// Starts a node anew in another life, as a server does when its peers remember more than it has.
+    pub(super) fn begin_another_life(&mut self, node: usize, above: u64) {
+        self.coverage.count("state: another life begun");
+        self.end(node, Loss::Process);
+        let now = self.now_at(node);
+        let machine = &mut self.machines[node];
+        // What cannot be written or opened now is tried again by whoever starts nodes that are down.
+        if process::renew(&machine.fs, above, now).is_ok() {
+            let _ = self.start(node);
+        }
     }
 
     /// Tries to start a node whose power fails after so many operations of its files. Says whether it did.
@@ -294,19 +343,39 @@ impl World {
         self.check_damaged(node);
         self.plan_turn(node, Which::Store);
         self.plan_turn(node, Which::Hints);
+        self.report_damage(node);
     }
 
     /// Has a node read all its records, as it would with time.
     pub(crate) fn scrub(&mut self, node: usize) {
         let Some(process) = &self.machines[node].process else { return };
         let mut from = None;
-        while let Ok(scrubbed) = process.local.store.scrub(from, SCRUB_BYTES) {
+        let store = &process.local.store;
+        while let Ok(scrubbed) = store.scrub(from, SCRUB_BYTES) {
             from = scrubbed.next;
             if from.is_none() {
                 break;
             }
         }
+        let found = store.stats().damaged;
+        let all = store.scan(None, usize::MAX).map(|_| store.stats().damaged);
         self.check_damaged(node);
+        if all.is_ok_and(|all| all > found) {
+            let node = name(node);
+            self.breaks(format!(
+                "[damage] {node} has damaged records that its scrub has not found"
+            ));
+        }
+        self.report_damage(node);
+    }
+
+    /// Tells a node of the records that it cannot read, so that it asks for them.
+    fn report_damage(&mut self, node: usize) {
+        let Some(process) = &self.machines[node].process else { return };
+        let tokens = process.local.store.damaged_tokens(None, DAMAGED_TOKENS);
+        if !tokens.is_empty() {
+            self.report(node, Event::Damaged { tokens });
+        }
     }
 
     /// Records are damaged only if somebody has damaged the files.
@@ -328,7 +397,9 @@ impl World {
         let Some(process) = &machine.process else { return };
         let lost = machine.answered_for.iter().find(|(key, version)| {
             match process.local.store.get(key) {
-                Ok(record) => record.is_none_or(|record| record.version < **version),
+                // A tombstone below the horizon is forgotten.
+                Ok(None) => version.timestamp >= process.local.store.horizon(),
+                Ok(Some(record)) => record.version < **version,
                 // It says so. What it holds and has not read since may have been damaged with the rest.
                 Err(error) => matches!(error, ReadError::Damaged) && !machine.damaged,
             }

@@ -45,6 +45,7 @@ impl World {
         self.note_request(node, &event);
         process.node.handle(event, now);
         let mut ends = None;
+        let mut renewal = None;
         while let Some(action) = process.node.poll_action() {
             if let Some((left, loss)) = &mut self.machines[node].ends_after_actions {
                 if *left == 0 {
@@ -70,7 +71,7 @@ impl World {
                         StoreRequest::PersistHint { .. } => Which::Hints,
                         _ => Which::Store,
                     };
-                    if let StoreRequest::Apply { key, record } = &request {
+                    if let StoreRequest::Apply { key, record, .. } = &request {
                         self.check_skew(node, record);
                         self.machines[node].applying.insert(id, (key.clone(), record.version));
                     }
@@ -89,6 +90,10 @@ impl World {
                     self.plan_turn_of(node, &mut process.turns, Which::Hints);
                 }
                 Action::Reply { request, reply } => self.replied(node, request, *reply),
+                Action::Renew { above, why } => {
+                    self.remark(|| format!("{} begins another life: {why}", name(node)));
+                    renewal = Some(above);
+                }
                 Action::Answer { .. } => {
                     self.breaks(format!("{} answers what nobody asked", name(node)));
                 }
@@ -100,6 +105,9 @@ impl World {
         if used > most {
             let node = name(node);
             self.breaks(format!("[bounds] {node} has {used} bytes of hints, and {most} at most"));
+        }
+        if let Some(above) = renewal {
+            return self.begin_another_life(node, above);
         }
         match ends {
             Some(loss) => {
@@ -187,6 +195,12 @@ impl World {
             Err(_) => None,
         };
         let before = machine.answered_for.get(&key).copied();
+        let horizon = process.local.store.horizon();
+        let is_forgotten = before.max(Some(answered)).is_some_and(|it| it.timestamp < horizon);
+        if held.is_none() && is_forgotten {
+            machine.answered_for.remove(&key);
+            return;
+        }
         if held < before || held.is_none() {
             let node = name(node);
             let what = format!("[held] {node} held {before:?} of {key:?} and now {held:?}");

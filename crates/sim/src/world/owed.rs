@@ -20,7 +20,7 @@ impl World {
 
     /// A node may have answered that it keeps a hint. From then on it must, until the target has it.
     pub(super) fn note_response(&mut self, node: usize, via: u64, message: &Message) {
-        let Message::Response { id, body } = message else { return };
+        let Message::Response { id, body, .. } = message else { return };
         let Some((target, key, version)) = self.machines[node].asked_to_keep.remove(&(via, *id))
         else {
             return;

@@ -16,6 +16,7 @@ fn write(w: usize) -> ClientRequest {
         operation: Operation::Put("meow".into()),
         quorum: Quorum::new(3, 1, w, false).expect("up to 3"),
         atomic: false,
+        wait_for_owners: false,
         timeout: Duration::from_millis(800),
     }
 }

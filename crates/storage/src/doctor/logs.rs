@@ -15,7 +15,7 @@ use crate::newest::NewestFile;
 use crate::recovery::{Damage, Frame};
 use crate::released::ReleasedFile;
 use crate::segment::{DATA_OFFSET, segment_number, segment_path};
-use crate::store::{KIND_CEILING, KIND_RECORD};
+use crate::store::{KIND_CEILING, KIND_NOTES, KIND_RECORD};
 
 /// What the frames of a log hold.
 pub(super) struct Logs {
@@ -28,6 +28,7 @@ impl Logs {
         holds: |frame| match frame.kind {
             KIND_RECORD => decode_record_view(frame.payload).ok().map(|_| true),
             KIND_CEILING => (frame.payload.len() == 8).then_some(false),
+            KIND_NOTES => (frame.payload.len() >= 16).then_some(false),
             _ => None,
         },
     };

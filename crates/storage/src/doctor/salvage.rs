@@ -16,7 +16,9 @@ use crate::log::{Log, SyncPolicy};
 use crate::meta::{Meta, MetaError};
 use crate::queue::LogError;
 use crate::recovery::OpenError;
-use crate::store::{KIND_CEILING, KIND_RECORD, SnapshotError, Store, StoreOptions};
+use crate::store::{
+    KIND_CEILING, KIND_NOTES, KIND_RECORD, Notes, SnapshotError, Store, StoreOptions,
+};
 
 /// What [`salvage`] brought into the new folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +108,7 @@ fn records(
     let mut done = Vec::new();
     let mut records = 0;
     let mut ceiling = None::<Timestamp>;
+    let mut notes = None::<Notes>;
     let mut failed = None;
     let overlay = Arc::new(Overlay::new(fs.clone()));
     let (log, _) = Log::open(
@@ -129,6 +132,8 @@ fn records(
                 && let Ok(bits) = frame.payload.try_into()
             {
                 ceiling = ceiling.max(Some(Timestamp::from_bits(u64::from_le_bytes(bits))));
+            } else if frame.kind == KIND_NOTES {
+                notes = notes.take().max(Notes::decode(frame.payload));
             }
         },
     )?;
@@ -138,6 +143,10 @@ fn records(
     }
     if let Some(ceiling) = ceiling {
         store.reserve_clock(0, ceiling)?;
+        settle(&store, &mut done)?;
+    }
+    if let Some(Notes { horizon, text, .. }) = notes {
+        store.keep_notes(0, horizon, &text)?;
         settle(&store, &mut done)?;
     }
     store.sync()?;

@@ -76,7 +76,7 @@ impl Shard {
     /// If there is no such number.
     pub(crate) fn new(number: usize) -> Self {
         assert!(number < SHARDS, "there are fewer shards");
-        let first_token = (number as u64) << (u64::BITS - SHARD_BITS);
+        let first_token = Self::first_token_of(number);
         Self {
             first_token,
             fences: vec![Position::first_of(first_token)],
@@ -84,6 +84,11 @@ impl Shard {
             counts: Counts::default(),
             digests: Box::default(),
         }
+    }
+
+    /// Where the tokens of the shard of this number begin.
+    pub(crate) fn first_token_of(number: usize) -> u64 {
+        (number as u64) << (u64::BITS - SHARD_BITS)
     }
 
     /// The tokens it is for.
@@ -154,7 +159,6 @@ impl Shard {
     }
 
     /// Takes out the entry of a position.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no tombstone is dropped yet"))]
     pub(crate) fn remove(&mut self, position: Position, writers: &Writers) -> Option<Entry> {
         let (leaf, found) = self.find(position);
         let entry = self.leaves[leaf].remove(found.ok()?);

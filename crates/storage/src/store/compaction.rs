@@ -3,7 +3,7 @@
 //! A record never goes back to an older version by that. The index names one frame of each key, and only that one is
 //! written again; whoever reads the log finds it twice then, and takes the greater record, as always. A segment is given
 //! up only when everything is durable that makes it needless: the moved frames, and the newer records that made others
-//! of its frames needless. Tombstones and the clock's ceiling are moved like everything else, and a segment in which
+//! of its frames needless. Tombstones, the clock's ceiling and notes are moved like everything else, and a segment in which
 //! something that is needed cannot be read stays.
 
 use std::io;
@@ -117,11 +117,13 @@ impl Compaction {
                 self.victim = None;
                 return Ok(Step::Kept { segment });
             }
-            if core
-                .shards
-                .move_ceiling(segment, |ceiling, tag| core.submit_ceiling(ceiling, tag))?
-            {
+            let submit_ceiling = |ceiling, tag| core.submit_ceiling(ceiling, tag);
+            let submit_notes = |notes: &_, tag| core.submit_notes(notes, tag);
+            if core.shards.move_latest(segment, submit_ceiling, submit_notes)? {
                 return Ok(Step::Waiting);
+            }
+            if core.shards.account().forgotten_in.contains(&segment) {
+                core.snapshot().map_err(io::Error::other)?;
             }
             // Under the lax policies what is written need not be durable.
             core.log.sync()?;
@@ -150,6 +152,7 @@ impl Waste {
     pub(crate) fn of(core: &Core) -> Self {
         let segments = core.log.segments();
         let ceiling = core.shards.durable_ceiling().map(|(_, place)| place.segment);
+        let notes = core.shards.durable_notes().map(|(_, place)| place.segment);
         let account = core.shards.account();
         let live_bytes = account.usage.live_bytes();
         let mut waste = Self { dead_bytes: 0, live_bytes, empty: None, worst: None };
@@ -164,7 +167,7 @@ impl Waste {
             if damaged > 0 {
                 continue;
             }
-            if live == 0 && ceiling != Some(number) {
+            if live == 0 && ![ceiling, notes].contains(&Some(number)) {
                 waste.empty = Some(number);
             }
             let used = used_bytes.saturating_sub(DATA_OFFSET);

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quorate_record::{Timestamp, decode_record_view};
 
 use super::compaction::Compaction;
-use super::shards::{Scratch, Shards};
+use super::shards::{Notes, Scratch, Shards};
 use super::snapshot::{self, BadSnapshot, Contents, snapshot_number, snapshot_path};
-use super::{Core, KIND_CEILING, KIND_RECORD, Recovered, Snapshots, StoreOptions};
+use super::{Core, KIND_CEILING, KIND_NOTES, KIND_RECORD, Recovered, Snapshots, StoreOptions};
 use crate::fs::{Fs, create_dir_durably, durable_replace};
 use crate::index::{Entry, SHARDS, Secret, Shard, TooManyWriters, Writers, shard_of};
 use crate::log::{Log, LogOptions};
@@ -53,11 +53,11 @@ impl Core {
                 }
             },
         )?;
-        let Replayed { records, ceilings, unknown_frames, too_many } = replayed;
+        let Replayed { records, others, unknown_frames, too_many } = replayed;
         records.end(&shards);
         shards.count_usage();
         recovered.unknown_frames += unknown_frames.into_inner();
-        recovered.records += report.frames - ceilings.into_inner() - recovered.unknown_frames;
+        recovered.records += report.frames - others.into_inner() - recovered.unknown_frames;
         let too_many = too_many.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = too_many {
             return Err(OpenError::io("index", dir)(io::Error::other(error)));
@@ -67,6 +67,13 @@ impl Core {
         recovered.damages = report.damages;
         shards.account().applied_seq = log.stats().last_seq;
         recovered.clock_ceiling = shards.durable_ceiling().map(|(ceiling, _)| ceiling);
+        recovered.notes = shards.durable_notes().map(|(notes, _)| notes.text.to_vec());
+        recovered.is_doubtful = recovered.snapshot.is_none()
+            && shards.horizon() > Timestamp::ZERO
+            && !is_whole(&log.segments());
+        for number in 0..SHARDS {
+            shards.drop_tombstones(number, usize::MAX);
+        }
         let snapshots = Snapshots { newest: recovered.snapshot.clone(), next_number, made: 0 };
         Ok(Self {
             fs,
@@ -89,6 +96,7 @@ struct Loaded {
     writers: Writers,
     parts: Vec<Shard>,
     ceiling: Option<(Timestamp, Place)>,
+    notes: Option<(Notes, Place)>,
 }
 
 impl Loaded {
@@ -97,6 +105,9 @@ impl Loaded {
         let shards = Shards::new(secret, writers, parts, cache_bytes, on_progress);
         if let Some((ceiling, place)) = self.ceiling {
             shards.recover_ceiling(ceiling, place);
+        }
+        if let Some((notes, place)) = self.notes {
+            shards.recover_notes(notes, place);
         }
         shards
     }
@@ -119,8 +130,8 @@ fn load_snapshot(
             Ok((contents, parts)) => {
                 recovered.records = contents.info.records;
                 recovered.snapshot = Some(contents.info);
-                let Contents { secret, writers, ceiling, .. } = contents;
-                return Ok((Loaded { secret, writers, parts, ceiling }, next_number));
+                let Contents { secret, writers, ceiling, notes, .. } = contents;
+                return Ok((Loaded { secret, writers, parts, ceiling, notes }, next_number));
             }
             Err(bad) => {
                 if let Some(refusal) = bad.refusal(&path) {
@@ -136,7 +147,8 @@ fn load_snapshot(
     }
     let secret = Secret(options.secret.unwrap_or_else(random));
     let parts = (0..SHARDS).map(Shard::new).collect();
-    Ok((Loaded { secret, writers: Writers::new(), parts, ceiling: None }, next_number))
+    let (ceiling, notes) = (None, None);
+    Ok((Loaded { secret, writers: Writers::new(), parts, ceiling, notes }, next_number))
 }
 
 fn load(fs: &dyn Fs, path: &Path, number: u64) -> Result<(Contents, Vec<Shard>), BadSnapshot> {
@@ -152,7 +164,8 @@ fn load(fs: &dyn Fs, path: &Path, number: u64) -> Result<(Contents, Vec<Shard>),
 /// What was read from the log, by as many threads as read it.
 struct Replayed {
     records: Gathered,
-    ceilings: AtomicU64,
+    /// Good frames that hold something else.
+    others: AtomicU64,
     unknown_frames: AtomicU64,
     too_many: Mutex<Option<TooManyWriters>>,
 }
@@ -161,7 +174,7 @@ impl Replayed {
     fn new() -> Self {
         Self {
             records: Gathered::new(),
-            ceilings: AtomicU64::new(0),
+            others: AtomicU64::new(0),
             unknown_frames: AtomicU64::new(0),
             too_many: Mutex::default(),
         }
@@ -224,9 +237,15 @@ fn replay(frame: &Frame<'_>, token_of: fn(&[u8]) -> u64, shards: &Shards, replay
         }
         KIND_CEILING => {
             if let Ok(bits) = frame.payload.try_into() {
-                replayed.ceilings.fetch_add(1, Ordering::Relaxed);
+                replayed.others.fetch_add(1, Ordering::Relaxed);
                 let ceiling = Timestamp::from_bits(u64::from_le_bytes(bits));
                 return shards.recover_ceiling(ceiling, frame.place);
+            }
+        }
+        KIND_NOTES => {
+            if let Some(notes) = Notes::decode(frame.payload) {
+                replayed.others.fetch_add(1, Ordering::Relaxed);
+                return shards.recover_notes(notes, frame.place);
             }
         }
         _ => {}
@@ -250,6 +269,11 @@ fn mark_lost(shards: &Shards, segments: &[SegmentInfo], report: &Recovery) -> u6
     }
     lost.iter().for_each(|&(position, place)| shards.mark_damaged(position, place));
     lost.len() as u64
+}
+
+/// Whether no segment was ever given up, or lost.
+fn is_whole(segments: &[SegmentInfo]) -> bool {
+    (1..).zip(segments).all(|(number, segment)| number == segment.number)
 }
 
 fn is_there(entry: &Entry, segments: &[SegmentInfo], damages: &[Damage]) -> bool {

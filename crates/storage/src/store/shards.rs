@@ -1,18 +1,18 @@
 //! What a store knows, cut into parts by token: where the durable records are, and the writes on their way there.
 
 use std::cmp;
-use std::collections::{HashMap, VecDeque, hash_map};
+use std::collections::{BTreeSet, HashMap, VecDeque, hash_map};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_record::{Stamp, Timestamp};
 
-use super::Applied;
 use super::cache::Cache;
 use super::usage::Usage;
+use super::{Applied, Bounds};
 use crate::completion::Completion;
-use crate::frame::HEADER_BYTES;
+use crate::frame::frame_bytes;
 use crate::index::{
     BuildPositionHasher, Counts, Entry, Merged, Position, SHARDS, Secret, Shard, TooManyWriters,
     Writers, shard_of,
@@ -21,9 +21,8 @@ use crate::queue::{LogError, Place, Progress, Ticket, Written};
 
 /// The tag of frames that hold a ceiling; those of records have the number of their part.
 const CEILING_TAG: u64 = SHARDS as u64;
-
-/// What a frame with a ceiling takes up.
-const CEILING_FRAME_BYTES: u64 = HEADER_BYTES as u64 + 8;
+/// The tag of frames that hold notes.
+const NOTES_TAG: u64 = CEILING_TAG + 1;
 
 /// From how many submissions on those of one part are taken in together: then each has some, and is locked once for all.
 const GROUPED_FROM: usize = 4 * SHARDS;
@@ -38,7 +37,10 @@ pub(crate) struct Shards {
     parts: Box<[Mutex<Part>]>,
     /// Whether a part has, or had, anything in its index: a small store has few of them, which are quickly looked through.
     in_use: Box<[AtomicBool]>,
-    ceiling: Mutex<Ceiling>,
+    ceiling: Mutex<Latest<Timestamp>>,
+    notes: Mutex<Latest<Notes>>,
+    /// The durable horizon, to be read without a lock.
+    horizon: AtomicU64,
     pub(crate) moves: Moves,
     ready: Mutex<Vec<Completion<Applied>>>,
     on_progress: Box<dyn Fn() + Send + Sync>,
@@ -54,6 +56,11 @@ pub(crate) struct Account {
     pub(crate) bytes_since_snapshot: u64,
     /// Bytes of frames logged since the store was opened.
     pub(crate) logged_bytes: u64,
+    /// Segments with frames of tombstones that were forgotten since the last snapshot. Without such a frame a scan of
+    /// the log would find what the tombstone had hidden, so they stay until a snapshot makes the scan needless.
+    pub(crate) forgotten_in: BTreeSet<u64>,
+    /// Records that were damaged and have been replaced since the store was opened.
+    pub(crate) healed: u64,
 }
 
 /// What becomes of the frames that compaction writes again.
@@ -96,11 +103,20 @@ enum Cause {
     Moved(Place),
 }
 
-/// The greatest ceiling of the clock, and those on their way.
-#[derive(Default)]
-pub(crate) struct Ceiling {
-    durable: Option<(Timestamp, Place)>,
-    in_flight: VecDeque<(Timestamp, Cause)>,
+/// The greatest of what there is only one of, and those on their way.
+struct Latest<T> {
+    durable: Option<(T, Place)>,
+    in_flight: VecDeque<(T, Cause)>,
+}
+
+/// What the owner of a store keeps in it besides records.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Notes {
+    /// Counts up, so that it is known which are the latest.
+    pub(crate) revision: u64,
+    /// Tombstones below it are gone.
+    pub(crate) horizon: Timestamp,
+    pub(crate) text: Arc<[u8]>,
 }
 
 impl Shards {
@@ -123,6 +139,8 @@ impl Shards {
                 .map(|index| Mutex::new(Part::new(index, cache_bytes / SHARDS as u64)))
                 .collect(),
             ceiling: Mutex::default(),
+            notes: Mutex::default(),
+            horizon: AtomicU64::new(0),
             moves: Moves::default(),
             ready: Mutex::default(),
             on_progress,
@@ -222,7 +240,7 @@ impl Shards {
     }
 
     /// Judges a record by what is durable, then by what is on its way, and submits it by `submit`, which is given a tag,
-    /// if it is the greatest.
+    /// if it is the greatest and within `bounds`.
     ///
     /// # Errors
     /// What `submit` says.
@@ -230,6 +248,7 @@ impl Shards {
         &self,
         id: u64,
         entry: Entry,
+        bounds: Bounds,
         submit: impl FnOnce(u64) -> Result<Ticket, LogError>,
     ) -> Result<(), LogError> {
         let number = shard_of(entry.token());
@@ -240,7 +259,11 @@ impl Shards {
                 self.complete(id, answer);
             }
             Verdict::Wait(write, answer) => part.wait(write, id, answer),
-            Verdict::Write => {
+            Verdict::Write { is_absent } if bounds.refuse(entry.timestamp(), is_absent) => {
+                drop(part);
+                self.complete(id, Applied::Below(bounds.floor.max(bounds.horizon)));
+            }
+            Verdict::Write { .. } => {
                 // Under the lock, so that the outcome cannot come before anybody knows what it is of.
                 submit(number as u64)?;
                 part.submitted(entry, Cause::Applied(id));
@@ -286,7 +309,7 @@ impl Shards {
         to: Timestamp,
         submit: impl FnOnce(u64) -> Result<Ticket, LogError>,
     ) -> Result<(), LogError> {
-        let mut ceiling = self.ceiling();
+        let mut ceiling = lock(&self.ceiling);
         if ceiling.durable.is_some_and(|(durable, _)| to <= durable) {
             drop(ceiling);
             self.complete(id, Applied::Stored);
@@ -297,29 +320,85 @@ impl Shards {
         Ok(())
     }
 
-    /// Submits the greatest ceiling again if its frame is in `segment`, and says whether it is.
+    /// Submits notes, whose revision and horizon are not below those of earlier ones.
     ///
     /// # Errors
     /// What `submit` says.
-    pub(crate) fn move_ceiling(
+    pub(crate) fn keep_notes(
+        &self,
+        id: u64,
+        horizon: Timestamp,
+        text: &[u8],
+        submit: impl FnOnce(&Notes, u64) -> Result<Ticket, LogError>,
+    ) -> Result<(), LogError> {
+        let mut notes = lock(&self.notes);
+        let last = notes.in_flight.iter().map(|(notes, _)| notes);
+        let last = last.chain(notes.durable.iter().map(|(notes, _)| notes)).max();
+        let (revision, least) =
+            last.map_or((1, Timestamp::ZERO), |last| (last.revision + 1, last.horizon));
+        let next = Notes { revision, horizon: horizon.max(least), text: text.into() };
+        submit(&next, NOTES_TAG)?;
+        notes.in_flight.push_back((next, Cause::Applied(id)));
+        Ok(())
+    }
+
+    /// Submits ceiling and notes again if their frames are in `segment`, and says whether any is.
+    ///
+    /// # Errors
+    /// What the submissions say.
+    pub(crate) fn move_latest(
         &self,
         segment: u64,
-        submit: impl FnOnce(Timestamp, u64) -> Result<Ticket, LogError>,
+        submit_ceiling: impl FnOnce(Timestamp, u64) -> Result<Ticket, LogError>,
+        submit_notes: impl FnOnce(&Notes, u64) -> Result<Ticket, LogError>,
     ) -> Result<bool, LogError> {
-        let mut ceiling = self.ceiling();
-        let there = ceiling.durable.filter(|(_, place)| place.segment == segment);
-        let Some((durable, place)) = there else {
-            return Ok(false);
-        };
-        submit(durable, CEILING_TAG)?;
-        self.moves.submitted(CEILING_FRAME_BYTES);
-        ceiling.in_flight.push_back((durable, Cause::Moved(place)));
-        Ok(true)
+        let ceiling = lock(&self.ceiling).submit_again(segment, &self.moves, |ceiling| {
+            Ok((submit_ceiling(*ceiling, CEILING_TAG)?, size_of_val(ceiling)))
+        })?;
+        let notes = lock(&self.notes).submit_again(segment, &self.moves, |notes| {
+            Ok((submit_notes(notes, NOTES_TAG)?, notes.encoded_len()))
+        })?;
+        Ok(ceiling || notes)
     }
 
     /// The greatest ceiling that is durable, and where it is.
     pub(crate) fn durable_ceiling(&self) -> Option<(Timestamp, Place)> {
-        self.ceiling().durable
+        lock(&self.ceiling).durable
+    }
+
+    /// The latest notes that are durable, and where they are.
+    pub(crate) fn durable_notes(&self) -> Option<(Notes, Place)> {
+        lock(&self.notes).durable.clone()
+    }
+
+    /// The durable horizon: tombstones below it may be forgotten.
+    pub(crate) fn horizon(&self) -> Timestamp {
+        Timestamp::from_bits(self.horizon.load(Ordering::Acquire))
+    }
+
+    /// Forgets the tombstones of one part that are below the durable horizon, at most `limit`; returns how many. The
+    /// segments of their frames are added to what must not be given up before the next snapshot.
+    pub(crate) fn drop_tombstones(&self, number: usize, limit: usize) -> usize {
+        if !self.is_in_use(number) {
+            return 0;
+        }
+        let horizon = self.horizon();
+        let mut account = self.account();
+        let mut part = self.part(number);
+        if part.index.counts().tombstones == 0 {
+            return 0;
+        }
+        let is_past = |entry: &&Entry| entry.is_tombstone() && entry.timestamp() < horizon;
+        let past = part.index.range(..).filter(is_past).map(Entry::position).take(limit);
+        let past: Vec<Position> = past.collect();
+        for &position in &past {
+            if let Some(old) = part.index.remove(position, &self.writers) {
+                part.cache.remove(position);
+                account.usage.remove(&old);
+                account.forgotten_in.insert(old.place().segment);
+            }
+        }
+        past.len()
     }
 
     /// Takes in records of one part that the log has held since before it was opened, and leaves `entries` empty.
@@ -335,7 +414,13 @@ impl Shards {
 
     /// Takes in a ceiling that log or snapshot have held since before they were opened.
     pub(crate) fn recover_ceiling(&self, to: Timestamp, place: Place) {
-        self.ceiling().merge(to, place);
+        lock(&self.ceiling).merge(to, place);
+    }
+
+    /// Takes in notes that log or snapshot have held since before they were opened.
+    pub(crate) fn recover_notes(&self, notes: Notes, place: Place) {
+        self.horizon.fetch_max(notes.horizon.bits(), Ordering::AcqRel);
+        lock(&self.notes).merge(notes, place);
     }
 
     /// Counts what the index names in each segment, as is to be done once all is recovered.
@@ -373,7 +458,16 @@ impl Shards {
                     let settled = Settled { written, error, done };
                     self.part(number).settle(settled, &self.writers, &mut account, &self.moves);
                 }
-                _ => self.ceiling().settle(Settled { written, error, done }, &self.moves),
+                _ if written.tag == CEILING_TAG => {
+                    lock(&self.ceiling).settle(Settled { written, error, done }, &self.moves);
+                }
+                _ => {
+                    let mut notes = lock(&self.notes);
+                    notes.settle(Settled { written, error, done }, &self.moves);
+                    if let Some((Notes { horizon, .. }, _)) = &notes.durable {
+                        self.horizon.fetch_max(horizon.bits(), Ordering::AcqRel);
+                    }
+                }
             }
         }
         for (number, ats) in by_part.iter_mut().enumerate().filter(|(_, ats)| !ats.is_empty()) {
@@ -411,10 +505,10 @@ impl Shards {
     fn ready(&self) -> MutexGuard<'_, Vec<Completion<Applied>>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn ceiling(&self) -> MutexGuard<'_, Ceiling> {
-        self.ceiling.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Memory that one call of [`Shards::settle`] leaves to the next.
@@ -456,17 +550,19 @@ impl Part {
         if let Some(answer) = known.and_then(|known| answer(known, entry, writers)) {
             return Verdict::Answer(answer);
         }
+        let is_absent = known.is_none();
         if self.greatest.is_empty() {
-            return Verdict::Write;
+            return Verdict::Write { is_absent };
         }
         let in_flight = self
             .greatest
             .get(&entry.position())
-            .and_then(|&number| Some((number, answer(&self.write(number).entry, entry, writers)?)));
+            .map(|&number| (number, answer(&self.write(number).entry, entry, writers)));
         match in_flight {
-            Some((_, answer)) if planted!(AnswersByUndurable) => Verdict::Answer(answer),
-            Some((number, answer)) => Verdict::Wait(number, answer),
-            None => Verdict::Write,
+            Some((_, Some(answer))) if planted!(AnswersByUndurable) => Verdict::Answer(answer),
+            Some((number, Some(answer))) => Verdict::Wait(number, answer),
+            Some((_, None)) => Verdict::Write { is_absent: false },
+            None => Verdict::Write { is_absent },
         }
     }
 
@@ -526,7 +622,10 @@ impl Part {
     fn merge(&mut self, entry: Entry, writers: &Writers, account: &mut Account) {
         match self.take_in(entry, writers) {
             Merged::Lost(_) => return,
-            Merged::Replaced(old) => account.usage.remove(&old),
+            Merged::Replaced(old) => {
+                account.healed += u64::from(old.is_damaged());
+                account.usage.remove(&old);
+            }
             Merged::Added => {}
         }
         if !planted!(CachedThoughOverwritten) {
@@ -577,11 +676,55 @@ impl Part {
     }
 }
 
-impl Ceiling {
-    fn merge(&mut self, to: Timestamp, place: Place) {
-        if self.durable.is_none_or(|durable| durable <= (to, place)) {
-            self.durable = Some((to, place));
+impl Notes {
+    /// Bytes of what comes before the text.
+    const HEAD_BYTES: usize = 16;
+
+    fn encoded_len(&self) -> usize {
+        Self::HEAD_BYTES + self.text.len()
+    }
+
+    pub(crate) fn encode(&self, buf: &mut Vec<u8>) {
+        buf.extend(self.revision.to_le_bytes());
+        buf.extend(self.horizon.bits().to_le_bytes());
+        buf.extend_from_slice(&self.text);
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
+        let (head, text) = payload.split_at_checked(Self::HEAD_BYTES)?;
+        let field = |at: usize| head[at..at + 8].try_into().map(u64::from_le_bytes).ok();
+        let horizon = Timestamp::from_bits(field(8)?);
+        Some(Self { revision: field(0)?, horizon, text: text.into() })
+    }
+}
+
+impl<T> Default for Latest<T> {
+    fn default() -> Self {
+        Self { durable: None, in_flight: VecDeque::new() }
+    }
+}
+
+impl<T: Ord + Clone> Latest<T> {
+    fn merge(&mut self, to: T, place: Place) {
+        let found = (to, place);
+        if self.durable.as_ref().is_none_or(|durable| *durable <= found) {
+            self.durable = Some(found);
         }
+    }
+
+    /// Submits the durable one again if it is in `segment`, and says whether it is.
+    fn submit_again(
+        &mut self,
+        segment: u64,
+        moves: &Moves,
+        submit: impl FnOnce(&T) -> Result<(Ticket, usize), LogError>,
+    ) -> Result<bool, LogError> {
+        let there = self.durable.as_ref().filter(|(_, place)| place.segment == segment);
+        let Some((durable, place)) = there.cloned() else { return Ok(false) };
+        let (_, payload_bytes) = submit(&durable)?;
+        moves.submitted(frame_bytes(payload_bytes as u64));
+        self.in_flight.push_back((durable, Cause::Moved(place)));
+        Ok(true)
     }
 
     fn settle(&mut self, mut settled: Settled<'_>, moves: &Moves) {
@@ -649,5 +792,5 @@ enum Verdict {
     /// Nothing but to wait until this write is durable; then this is the answer.
     Wait(u64, Applied),
     /// It is greater than everything known.
-    Write,
+    Write { is_absent: bool },
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use quorate_record::{NodeId, Timestamp, Writer};
 
-use super::shards::Shards;
+use super::shards::{Notes, Shards};
 use crate::frame::checksum;
 use crate::fs::{File, Fs, durable_replace};
 use crate::index::{ENTRY_BYTES, Entry, SHARDS, Secret, WriterId, Writers};
@@ -17,7 +17,9 @@ use crate::queue::{LogError, Place};
 use crate::recovery::OpenError;
 
 const MAGIC: [u8; 8] = *b"QUORSNAP";
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
+/// The oldest version that can be read; it has no notes.
+const OLDEST_VERSION: u32 = 2;
 const HEADER_BYTES: usize = 48;
 const BLOCK_HEADER_BYTES: usize = 8;
 
@@ -27,6 +29,7 @@ const WRITERS: u8 = 1;
 const ENTRIES: u8 = 2;
 /// The last block.
 const END: u8 = 3;
+const NOTES: u8 = 4;
 
 /// How much of the index is taken at once, so that nobody is held up.
 const BATCH_ENTRIES: usize = 512;
@@ -128,6 +131,9 @@ pub(crate) fn publish(
         sync().map_err(Unpublished::Log)?;
         seq = shards.account().applied_seq;
     }
+    if let Some((notes, place)) = shards.durable_notes() {
+        writer.add_notes(&notes, place)?;
+    }
     let (file, records, bytes) = writer.end(seq, shards.durable_ceiling())?;
     // Under the lax policies frames that are named may not be durable yet. After a crash others would be in their place.
     sync().map_err(Unpublished::Log)?;
@@ -154,6 +160,8 @@ pub(crate) struct Contents {
     pub(crate) secret: Secret,
     pub(crate) writers: Writers,
     pub(crate) ceiling: Option<(Timestamp, Place)>,
+    /// The latest notes.
+    pub(crate) notes: Option<(Notes, Place)>,
 }
 
 /// Reads a snapshot, giving its entries to `each`, in order. If it turns out bad, what was given is to be forgotten.
@@ -170,7 +178,7 @@ pub(crate) fn read(
         return Err(BadSnapshot::Damaged { offset: 0 });
     }
     match u32_at(header, 8) {
-        FORMAT_VERSION => {}
+        OLDEST_VERSION..=FORMAT_VERSION => {}
         version => return Err(BadSnapshot::Version(version)),
     }
     if u64_at(header, 16) != number || header[44..] != [0; 4] {
@@ -180,6 +188,7 @@ pub(crate) fn read(
     let writers = Writers::new();
     let (mut ids, mut entries) = (Vec::new(), Vec::new());
     let (mut chain, mut records) = (crc, 0);
+    let mut notes = None;
     loop {
         let offset = reader.offset;
         let damaged = || BadSnapshot::Damaged { offset };
@@ -203,6 +212,7 @@ pub(crate) fn read(
                 records += entries.len() as u64;
                 each(&entries, &writers);
             }
+            NOTES => notes = Some(fields.notes().ok_or_else(damaged)?),
             END => {
                 let End { seq, ceiling, records: count } = fields.end().ok_or_else(damaged)?;
                 let bytes = reader.size;
@@ -211,7 +221,7 @@ pub(crate) fn read(
                 }
                 let path = path.to_path_buf();
                 let info = SnapshotInfo { path, number, seq, records, bytes };
-                return Ok(Contents { info, secret, writers, ceiling });
+                return Ok(Contents { info, secret, writers, ceiling, notes });
             }
             _ => return Err(damaged()),
         }
@@ -281,6 +291,14 @@ impl SnapshotWriter {
             buf.push(u8::try_from(shard).expect("a shard has the first byte of a token"));
             buf.extend(base.to_le_bytes());
             entries.iter().for_each(|entry| pack(entry, base, buf));
+        })
+    }
+
+    fn add_notes(&mut self, notes: &Notes, place: Place) -> io::Result<()> {
+        self.block(NOTES, |buf| {
+            buf.extend(place.segment.to_le_bytes());
+            buf.extend(place.offset.to_le_bytes());
+            notes.encode(buf);
         })
     }
 
@@ -383,6 +401,11 @@ impl<'a> Fields<'a> {
             entries.push(Entry::decode(&raw, writers)?);
         }
         Some(())
+    }
+
+    fn notes(&mut self) -> Option<(Notes, Place)> {
+        let place = Place { segment: self.long()?, offset: self.long()? };
+        Some((Notes::decode(self.0)?, place))
     }
 
     fn end(&mut self) -> Option<End> {

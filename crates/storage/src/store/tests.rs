@@ -527,6 +527,35 @@ fn scrubbing_finds_damage_in_bounded_steps() {
 }
 
 #[test]
+fn what_is_damaged_can_be_asked_for_by_token_and_is_counted_once_it_is_whole_again() {
+    let (fs, store) = store();
+    (1..40).for_each(|number| put(&store, number, number));
+    assert_eq!(store.damaged_tokens(None, 10), []);
+    [5, 17, 30].iter().for_each(|&number| damage(&fs, &store, number));
+    store.scrub(None, u64::MAX).unwrap();
+    let mut tokens = [5, 17, 30].map(|number| store.token(&key(number)));
+    tokens.sort_unstable();
+    assert_eq!(store.damaged_tokens(None, 10), tokens);
+    assert_eq!(store.damaged_tokens(None, 2), tokens[..2]);
+    assert_eq!(store.damaged_tokens(Some(tokens[1]), 10), tokens[2..]);
+    assert_eq!(store.damaged_tokens(Some(u64::MAX), 10), []);
+    put(&store, 5, 5);
+    put(&store, 17, 99);
+    assert_eq!((store.stats().damaged, store.stats().healed), (1, 2));
+    assert_eq!(store.damaged_tokens(None, 10), [store.token(&key(30))]);
+}
+
+#[test]
+fn a_scrub_goes_on_from_a_token_that_was_noted() {
+    let (_fs, store) = store();
+    (1..40).for_each(|number| put(&store, number, number));
+    let first = store.scrub(None, 1000).unwrap();
+    let noted = first.next.expect("there is more").token();
+    let rest = store.scrub(Some(ScrubPosition::at(noted)), u64::MAX).unwrap();
+    assert_eq!((rest.next, first.records + rest.records), (None, 39 + 1), "one is read twice");
+}
+
+#[test]
 fn writes_during_a_snapshot_are_kept() {
     let (fs, store) = store();
     (0..600).for_each(|timestamp| put(&store, timestamp, timestamp + 1));
@@ -686,7 +715,7 @@ fn a_snapshot_of_another_version_is_refused() {
     })
     .unwrap();
     let error = Store::open(Arc::new(fs), DIR.as_ref(), &options(), Box::new(|| {})).err().unwrap();
-    assert!(matches!(error, OpenError::Version { found: 9, supported: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::Version { found: 9, supported: 3, .. }), "{error}");
 }
 
 #[test]
@@ -716,8 +745,10 @@ fn the_bytes_of_a_snapshot_are_frozen() {
     let (fs, store) = store();
     store.reserve_clock(0, Timestamp::from_bits(0x0102)).unwrap();
     put(&store, 1, 0x0705);
+    store.keep_notes(1, Timestamp::from_bits(0x0304), b"hi").unwrap();
+    turn(&store);
     let bytes = fs.contents(&store.snapshot().unwrap().path).unwrap();
-    assert_eq!(bytes[..24], *b"QUORSNAP\x02\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0");
+    assert_eq!(bytes[..24], *b"QUORSNAP\x03\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0");
     assert_eq!(bytes[24..40], [7; 16]);
     let mut chain = crate::frame::checksum(0, &bytes[..40]);
     assert_eq!(bytes[40..48], [chain.to_le_bytes(), [0; 4]].concat());
@@ -729,19 +760,115 @@ fn the_bytes_of_a_snapshot_are_frozen() {
     let units = u8::try_from((24 + frame.len()).div_ceil(8)).unwrap();
     let size = [units << 2]; // no flags
     let entry = [&token[..7], &check, &content, &[0], &[0], &[1], &[68], &size];
-    let blocks: [Vec<u8>; 3] = [
+    let blocks: [Vec<u8>; 4] = [
         [&[1], &[1, 0, 0, 0, 0, 0, 0, 0][..], b"\x02n1"].concat(),
         [&[2], &token[7..], &[5, 7, 0, 0, 0, 0, 0, 0], &entry.concat()].concat(),
-        [[2, 0x0102, 1, 512, 1_u64].map(u64::to_le_bytes).concat()].concat(),
+        [
+            &[4],
+            &[1, 512 + 32 + u64::from(units) * 8, 1, 0x0304_u64].map(u64::to_le_bytes).concat()[..],
+            b"hi",
+        ]
+        .concat(),
+        [&[3], &[3, 0x0102, 1, 512, 1_u64].map(u64::to_le_bytes).concat()[..]].concat(),
     ];
     let mut at = 48;
     for (number, block) in blocks.iter().enumerate() {
-        let block = if number == 2 { [&[3], &block[..]].concat() } else { block.clone() };
         let len = u32::try_from(block.len()).unwrap().to_le_bytes();
-        chain = crate::frame::checksum(crate::frame::checksum(chain, &len), &block);
-        let expected = [&len[..], &chain.to_le_bytes(), &block].concat();
+        chain = crate::frame::checksum(crate::frame::checksum(chain, &len), block);
+        let expected = [&len[..], &chain.to_le_bytes(), block].concat();
         assert_eq!(bytes[at..at + expected.len()], expected, "block {number}");
         at += expected.len();
     }
     assert_eq!(bytes.len(), at);
+}
+
+fn keep(store: &Store, horizon: u64, text: &[u8]) {
+    store.keep_notes(0, Timestamp::from_bits(horizon), text).unwrap();
+    turn(store);
+    assert_eq!(completions(store), [(0, Some(Applied::Stored))]);
+}
+
+#[test]
+fn the_latest_notes_come_back_from_log_and_snapshot_and_survive_compaction() {
+    let (fs, store) = store();
+    assert_eq!(open(&fs.crash(Crash::Nothing)).1.notes, None);
+    keep(&store, 3, b"first");
+    keep(&store, 2, b"second");
+    assert_eq!(store.horizon().bits(), 3, "it never goes back");
+    let found = open(&fs.crash(Crash::Nothing)).1;
+    assert_eq!(found.notes.as_deref(), Some(&b"second"[..]));
+    for round in 1..40 {
+        (1..8).for_each(|number| put(&store, number, 100 * round + number));
+        compact(&store);
+    }
+    assert!(store.stats().compacted_segments > 0);
+    let (again, found) = open(&fs.crash(Crash::Nothing));
+    assert_eq!(found.notes.as_deref(), Some(&b"second"[..]));
+    assert_eq!(again.horizon().bits(), 3);
+    again.snapshot().unwrap();
+    let (again, found) = open(&fs.crash(Crash::Nothing));
+    assert_eq!((found.notes.as_deref(), again.horizon().bits()), (Some(&b"second"[..]), 3));
+}
+
+#[test]
+fn notes_that_are_too_long_are_refused() {
+    let (_, store) = store();
+    let error = store.keep_notes(0, Timestamp::ZERO, &[0; MAX_NOTES_BYTES + 1]).unwrap_err();
+    assert!(matches!(error, LogError::TooLarge { .. }), "{error}");
+}
+
+#[test]
+fn what_is_absent_and_below_the_horizon_is_refused_and_what_is_held_is_not() {
+    let (_, store) = store();
+    put(&store, 1, 5);
+    let below = |timestamp| Some(Applied::Below(Timestamp::from_bits(timestamp)));
+    let apply = |number, timestamp, floor| {
+        let [floor, horizon] = [floor, 10].map(Timestamp::from_bits);
+        let bounds = Bounds { floor, horizon };
+        store.apply_within(bounds, timestamp, key(number), record(timestamp)).unwrap();
+        turn(&store);
+        completions(&store).pop().unwrap().1
+    };
+    assert_eq!(apply(1, 6, 0), Some(Applied::Stored), "a newer one of a key that is held");
+    assert_eq!(apply(2, 9, 0), below(10));
+    assert_eq!(apply(2, 10, 0), Some(Applied::Stored));
+    assert_eq!(apply(1, 8, 20), below(20));
+    assert_eq!(apply(1, 6, 20), Some(Applied::Stored), "it is held already");
+    assert_eq!(apply(1, 5, 20), Some(Applied::Superseded(version(6))));
+    assert_eq!(get(&store, 1), Some(record(6)));
+}
+
+#[test]
+fn tombstones_below_the_horizon_go_and_what_they_hid_does_not_come_back() {
+    let (fs, store) = store();
+    for number in 1..=30 {
+        put(&store, number, number * 7 + 1);
+        put(&store, number, number * 7 + 7);
+    }
+    assert_eq!(store.stats().tombstones, 30);
+    keep(&store, 7 * 20 + 8, b"");
+    let mut dropped = 0;
+    let mut from = None;
+    loop {
+        let (some, next) = store.drop_tombstones(from, 3);
+        dropped += some;
+        from = next;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert_eq!((dropped, store.stats().tombstones), (20, 10));
+    let bytes_before = store.stats().wal_bytes;
+    compact(&store);
+    assert!(store.stats().wal_bytes < bytes_before);
+    // By the snapshot that compaction needed, without any, and with the log alone.
+    for crash in [Crash::Nothing, Crash::Everything] {
+        let (again, found) = open(&fs.crash(crash));
+        assert_eq!((contents(&again).len(), found.is_doubtful), (10, false));
+    }
+    let fs = fs.crash(Crash::Nothing);
+    for path in snapshots(&fs) {
+        fs.tamper(&path, |bytes| bytes[50] ^= 1).unwrap();
+    }
+    assert!(open(&fs).1.is_doubtful, "a scan may find what tombstones had hidden");
 }

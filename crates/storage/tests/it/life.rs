@@ -252,6 +252,9 @@ impl Life {
                 (Some(Asked::Ceiling(ceiling)), Ok(_)) => {
                     self.book.acked.ceiling = self.book.acked.ceiling.max(Some(ceiling));
                 }
+                (Some(Asked::Write(..)), Ok(Applied::Below(_))) => {
+                    panic!("there is no horizon that anything could be below")
+                }
                 (Some(_), Err(_)) => all_well = None,
                 (None, _) => panic!("{} was answered twice, or never asked", completion.id),
             }

@@ -11,7 +11,7 @@ fn key() -> Key {
     Key::new("cat").unwrap()
 }
 
-const BOTH: [Protocol; 2] = [Protocol::V2, Protocol::V3];
+const ALL: [Protocol; 3] = [Protocol::V2, Protocol::V3, Protocol::V4];
 
 fn encoded(message: &Message, protocol: Protocol) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -24,7 +24,41 @@ fn request(body: Request) -> Message {
 }
 
 fn response(body: Response) -> Message {
-    Message::Response { id: 0x0a0b, body }
+    Message::Response { id: 0x0a0b, notes: 0, body }
+}
+
+fn timestamp(bits: u64) -> Timestamp {
+    Timestamp::from_bits(bits)
+}
+
+/// What version 4 has brought, and the bytes of each body in it.
+fn new_in_version_4() -> Vec<(Message, u8, String)> {
+    let standing = Standing {
+        noted: 2,
+        remembered: 3,
+        notes: 4,
+        lives: vec![(NodeId::new("n2").unwrap(), 5)],
+        is_recovering: true,
+        floor: timestamp(6),
+        horizon: timestamp(7),
+    };
+    let standing = Box::new(standing);
+    let long = |number: u64| format!("{number:02x}00000000000000");
+    let below = Response::Put(PutOutcome::Below(timestamp(9)));
+    let (meet, met) = ([1, 2, 3].map(long).concat(), [1, 2, 3].map(long).concat());
+    let lives = format!("{}{}6e32{}", long(1), long(2), long(5));
+    vec![
+        (request(Request::Meet { wall_ms: 1, incarnation: 2, progress: 3 }), 0x20, meet),
+        (request(Request::Report), 0x21, String::new()),
+        (
+            response(Response::Met { wall_ms: 1, standing }),
+            0xa0,
+            format!("{met}0400000001{}{lives}", [6, 7].map(long).concat()),
+        ),
+        (response(Response::Reported(timestamp(8))), 0xa1, long(8)),
+        (response(below.clone()), 0x82, format!("03{}", long(9))),
+        (response(Response::Uncounted(Box::new(below))), 0xa2, format!("8203{}", long(9))),
+    ]
 }
 
 /// The bytes of `version()`.
@@ -162,13 +196,47 @@ fn as_sent(mut message: Message, protocol: Protocol) -> Message {
     {
         *known = None;
     }
+    if protocol < Protocol::V4 {
+        match &mut message {
+            Message::Request { body, .. } => match *body {
+                Request::Meet { wall_ms, .. } => *body = Request::Ping { wall_ms },
+                Request::Report => *body = Request::Ping { wall_ms: 0 },
+                _ => {}
+            },
+            Message::Response { notes, body, .. } => {
+                *notes = 0;
+                as_before(body);
+            }
+        }
+    }
     message
+}
+
+/// What a node that does not speak version 4 is told in place of an answer.
+fn as_before(body: &mut Response) {
+    let refuse = |outcome: &mut PutOutcome| {
+        if let PutOutcome::Below(_) = outcome {
+            *outcome = PutOutcome::Refused(Refusal::TooLate);
+        }
+    };
+    match body {
+        Response::Met { wall_ms, .. } => *body = Response::Pong { wall_ms: *wall_ms },
+        Response::Reported(_) => *body = Response::Pong { wall_ms: 0 },
+        Response::Uncounted(_) => *body = Response::Refused(Refusal::Overloaded),
+        Response::Put(outcome) => refuse(outcome),
+        Response::Merged(outcomes) => outcomes.iter_mut().for_each(refuse),
+        _ => {}
+    }
 }
 
 fn is_encoded_as((message, kind, body): &(Message, u8, String), protocol: Protocol) {
     let head = match message {
         Message::Request { .. } => "0b0a0000000000000d0c000000000000",
         Message::Response { .. } => "0b0a000000000000",
+    };
+    let head = match (message, protocol) {
+        (Message::Response { .. }, Protocol::V4) => format!("{head}00000000"),
+        _ => head.to_owned(),
     };
     let bytes = encoded(message, protocol);
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -191,11 +259,50 @@ fn the_bytes_of_version_3_are_frozen() {
 }
 
 #[test]
+fn the_bytes_of_version_4_are_frozen() {
+    let changed = changed_in_version_3();
+    let is_unchanged =
+        |each: &&(Message, u8, String)| changed.iter().all(|(_, kind, _)| *kind != each.1);
+    one_of_each().iter().filter(is_unchanged).for_each(|each| is_encoded_as(each, Protocol::V4));
+    changed.iter().for_each(|each| is_encoded_as(each, Protocol::V4));
+    new_in_version_4().iter().for_each(|each| is_encoded_as(each, Protocol::V4));
+}
+
+#[test]
+fn what_version_3_does_not_know_is_said_so_that_it_does_no_harm() {
+    let said: Vec<Message> = new_in_version_4()
+        .iter()
+        .map(|(message, ..)| {
+            decode_message(&encoded(message, Protocol::V3).into(), Protocol::V3).unwrap()
+        })
+        .collect();
+    let refused = |why| response(Response::Put(PutOutcome::Refused(why)));
+    assert_eq!(
+        said,
+        [
+            request(Request::Ping { wall_ms: 1 }),
+            request(Request::Ping { wall_ms: 0 }),
+            response(Response::Pong { wall_ms: 1 }),
+            response(Response::Pong { wall_ms: 0 }),
+            refused(Refusal::TooLate),
+            response(Response::Refused(Refusal::Overloaded)),
+        ]
+    );
+}
+
+#[test]
+fn an_answer_that_does_not_count_is_one_answer() {
+    let bytes = [&[0xa2][..], &[0; 12], &[0xa2, 0xa2, 0x82, 0]].concat();
+    let refused = decode_message(&bytes.into(), Protocol::V4).unwrap_err();
+    assert!(refused.to_string().contains("twice"), "{refused}");
+}
+
+#[test]
 fn a_list_of_one_writer_is_much_shorter_in_version_3() {
     let items: Vec<_> =
         (0..1024).map(|token| (token, Stamp { version: version(), content: 5 })).collect();
     let listed = response(Response::Listed { items, complete: true });
-    let lens = BOTH.map(|protocol| encoded(&listed, protocol).len());
+    let lens = [Protocol::V2, Protocol::V3].map(|protocol| encoded(&listed, protocol).len());
     assert_eq!(lens, [18 + 1024 * 42, 18 + 1024 * 26 + 18]);
 }
 
@@ -218,7 +325,7 @@ fn a_list_names_its_writers_in_order_and_once() {
 
 #[test]
 fn every_shorter_and_every_longer_input_is_refused() {
-    for (protocol, (message, ..)) in BOTH
+    for (protocol, (message, ..)) in ALL
         .into_iter()
         .flat_map(|protocol| one_of_each().into_iter().map(move |each| (protocol, each)))
     {
@@ -252,9 +359,7 @@ fn keys_and_values_are_slices_of_the_input() {
 fn list(kind: u8, count: u64, items: &[u8]) -> Bytes {
     let mut bytes = vec![kind; 1];
     bytes.extend([0; 8]);
-    if kind & kind::ANSWER == 0 {
-        bytes.extend([0; 8]);
-    }
+    bytes.extend(if kind & kind::ANSWER == 0 { &[0; 8][..] } else { &[0; 4] });
     if kind == kind::LISTED {
         bytes.push(0);
     }
@@ -305,6 +410,7 @@ fn what_a_list_allocates_is_bounded_by_the_bytes_it_is_made_of() {
         (size_of::<Digest>(), least::DIGEST),
         (size_of::<RangeInclusive<u64>>(), least::SPAN),
         (size_of::<u64>(), least::TOKEN),
+        (size_of::<(NodeId, u64)>(), least::LIFE),
     ];
     for (in_memory, on_the_wire) in sizes {
         assert!(in_memory <= MOST_PER_BYTE * on_the_wire, "{in_memory} from {on_the_wire}");
@@ -322,9 +428,9 @@ fn empty_spans_and_unknown_tags_are_refused() {
     );
     for (bytes, says) in [
         (vec![0x09; 17], "no request has kind 0x09"),
-        (vec![0x89; 9], "no answer has kind 0x89"),
-        (vec![0xff; 10], "no refusal has code 255"),
-        ([vec![0x82; 9], vec![9]].concat(), "no outcome has tag 9"),
+        (vec![0x89; 13], "no answer has kind 0x89"),
+        (vec![0xff; 14], "no refusal has code 255"),
+        ([vec![0x82; 13], vec![9]].concat(), "no outcome has tag 9"),
     ] {
         let refused = decode_message(&bytes.into(), Protocol::NEWEST).unwrap_err();
         assert!(refused.to_string().contains(says), "{refused}");
@@ -395,6 +501,7 @@ fn outcomes() -> impl Strategy<Value = PutOutcome> {
     prop_oneof![
         Just(PutOutcome::Stored),
         versions().prop_map(PutOutcome::Superseded),
+        any::<u64>().prop_map(|bits| PutOutcome::Below(timestamp(bits))),
         refusals().prop_map(PutOutcome::Refused),
     ]
 }
@@ -403,6 +510,12 @@ fn requests() -> impl Strategy<Value = Request> {
     let hint_for = || prop::option::of(versions().prop_map(|version| version.writer.node));
     prop_oneof![
         any::<u64>().prop_map(|wall_ms| Request::Ping { wall_ms }),
+        any::<(u64, u64, u64)>().prop_map(|(wall_ms, incarnation, progress)| Request::Meet {
+            wall_ms,
+            incarnation,
+            progress
+        }),
+        Just(Request::Report),
         (keys(), records(), hint_for()).prop_map(|(key, record, hint_for)| Request::Put {
             key,
             record,
@@ -422,7 +535,29 @@ fn requests() -> impl Strategy<Value = Request> {
     ]
 }
 
+fn standings() -> impl Strategy<Value = Standing> {
+    let lives = lists((versions(), any::<u64>()));
+    (any::<(u64, u64, u32, bool, u64, u64)>(), lives).prop_map(|(numbers, lives)| {
+        let (noted, remembered, notes, is_recovering, floor, horizon) = numbers;
+        let [floor, horizon] = [floor, horizon].map(timestamp);
+        let lives = lives.into_iter().map(|(version, life)| (version.writer.node, life)).collect();
+        Standing { noted, remembered, notes, lives, is_recovering, floor, horizon }
+    })
+}
+
 fn responses() -> impl Strategy<Value = Response> {
+    prop_oneof![
+        9 => plain_responses(),
+        1 => plain_responses().prop_map(|response| Response::Uncounted(Box::new(response))),
+        1 => (any::<u64>(), standings()).prop_map(|(wall_ms, standing)| Response::Met {
+            wall_ms,
+            standing: Box::new(standing)
+        }),
+        1 => any::<u64>().prop_map(|bits| Response::Reported(timestamp(bits))),
+    ]
+}
+
+fn plain_responses() -> impl Strategy<Value = Response> {
     let digests = lists(any::<(u64, u64)>().prop_map(|(xor, count)| Digest { xor, count }));
     let item = (any::<u64>(), versions(), any::<u64>())
         .prop_map(|(token, version, content)| (token, Stamp { version, content }));
@@ -447,20 +582,24 @@ fn messages() -> impl Strategy<Value = Message> {
             time_left: Duration::from_nanos(nanos),
             body
         }),
-        (any::<u64>(), responses()).prop_map(|(id, body)| Message::Response { id, body }),
+        (any::<u64>(), any::<u32>(), responses()).prop_map(|(id, notes, body)| Message::Response {
+            id,
+            notes,
+            body
+        }),
     ]
 }
 
 proptest! {
     #[test]
-    fn decoding_inverts_encoding(message in messages(), protocol in prop::sample::select(&BOTH)) {
+    fn decoding_inverts_encoding(message in messages(), protocol in prop::sample::select(&ALL)) {
         let decoded = decode_message(&encoded(&message, protocol).into(), protocol);
         prop_assert_eq!(decoded, Ok(as_sent(message, protocol)));
     }
 
     #[test]
     fn changed_bytes_are_refused_or_are_the_one_form_of_a_message(
-        message in messages(), protocol in prop::sample::select(&BOTH),
+        message in messages(), protocol in prop::sample::select(&ALL),
         at in any::<prop::sample::Index>(), flip in 1u8..,
     ) {
         let mut bytes = encoded(&message, protocol);
@@ -474,8 +613,8 @@ proptest! {
 
     #[test]
     fn any_bytes_are_refused_or_are_the_one_form_of_a_message(
-        protocol in prop::sample::select(&BOTH),
-        kind in prop::sample::select(vec![1u8, 2, 3, 4, 5, 6, 7, 8, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0xff]),
+        protocol in prop::sample::select(&ALL),
+        kind in prop::sample::select(vec![1u8, 2, 3, 4, 5, 6, 7, 8, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0xff, 0x20, 0x21, 0xa0, 0xa1, 0xa2]),
         rest in prop::collection::vec(prop_oneof![3 => Just(0u8), 1 => any::<u8>()], 0..200),
     ) {
         let bytes = Bytes::from([vec![kind], rest].concat());

@@ -124,7 +124,7 @@ async fn a_downgrade_to_no_secret_is_refused() {
 #[tokio::test]
 async fn a_downgrade_to_an_older_version_is_refused() {
     let mut listener = Listener::trusting(knows(A)).await;
-    let older = |head: String| head.replace(": 2-3\r\n", ": 2-2\r\n");
+    let older = |head: String| head.replace(": 2-4\r\n", ": 2-2\r\n");
     let error = dial_n2(between(listener.addr, older).await, &knows(A)).await.unwrap_err();
     assert!(is_wrong_proof(&error), "{error}");
     listener.failure().await;

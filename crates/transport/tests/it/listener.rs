@@ -99,7 +99,7 @@ pub(crate) fn ping(id: u64) -> Message {
 }
 
 pub(crate) fn pong(id: u64) -> Message {
-    Message::Response { id, body: Response::Pong { wall_ms: 0 } }
+    Message::Response { id, notes: 0, body: Response::Pong { wall_ms: 0 } }
 }
 
 /// Fails the test if what it waits for does not come.

@@ -67,7 +67,7 @@ fn large(value_bytes: usize) -> Message {
     let writer = Writer { node: id("n1"), incarnation: 1 };
     let version = Version { timestamp: Timestamp::ZERO, writer };
     let body = Response::Found(Some(Record::live(version, vec![7; value_bytes])));
-    Message::Response { id: 1, body }
+    Message::Response { id: 1, notes: 0, body }
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ fn messages() -> Vec<Message> {
     };
     let items = vec![stamp(1, "n1"), stamp(2, "n2"), stamp(3, "n1")];
     let listed = Response::Listed { items, complete: true };
-    vec![ping(1), Message::Response { id: 2, body: listed }, pong(3)]
+    vec![ping(1), Message::Response { id: 2, notes: 0, body: listed }, pong(3)]
 }
 
 /// Whether all messages go both ways, and in which version.
@@ -51,12 +51,15 @@ async fn talk(dialer: Protocol, acceptor: Protocol, trust: Trust) -> Protocol {
 }
 
 #[tokio::test]
-async fn a_node_of_version_2_talks_to_one_of_version_3_both_ways() {
-    use Protocol::{V2, V3};
+async fn nodes_of_two_versions_talk_to_each_other_both_ways() {
+    use Protocol::{V2, V3, V4};
     for trust in [Trust::Loopback, knows(A)] {
         assert_eq!(talk(V2, V3, trust.clone()).await, V2);
         assert_eq!(talk(V3, V2, trust.clone()).await, V2);
         assert_eq!(talk(V2, V2, trust.clone()).await, V2);
-        assert_eq!(talk(V3, V3, trust).await, V3);
+        assert_eq!(talk(V3, V3, trust.clone()).await, V3);
+        assert_eq!(talk(V3, V4, trust.clone()).await, V3);
+        assert_eq!(talk(V4, V3, trust.clone()).await, V3);
+        assert_eq!(talk(V4, V4, trust).await, V4);
     }
 }

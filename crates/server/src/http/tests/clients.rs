@@ -42,6 +42,30 @@ async fn a_receipt_names_who_holds_the_hints_and_whether_they_counted() {
 }
 
 #[tokio::test]
+async fn a_write_that_waits_for_its_owners_is_told_which_of_them_lack_it() {
+    let server = start().await;
+    let reply = server.call("PUT /kv/cat?wait=owners&w=1", "", "meow").await;
+    assert_eq!(reply.status, 504);
+    assert_eq!(reply.header("etag"), "\"0000000000000001-n1.5f\"");
+    assert_eq!(reply.header("quorate-receipt"), "w=2/3 acks=n1,n3 lacking=n2 quorum=strict");
+    let problem = reply.json();
+    assert_eq!(problem["outcome"], "acknowledged");
+    assert_eq!(problem["lacking"], json!(["n2"]));
+    assert_eq!((&problem["needed"], &problem["acked"]), (&json!(2), &json!(2)));
+    assert!(server.backend.only_request().wait_for_owners);
+
+    let mut receipt = put_receipt();
+    receipt.lacking.clear();
+    server.backend.says(ClientReply::Written(Ok(receipt)));
+    let reply = server.call("DELETE /kv/cat?wait=owners", "", "").await;
+    assert_eq!(reply.status, 204);
+    assert_eq!(reply.header("quorate-receipt"), "w=2/3 acks=n1,n3 owners=all quorum=strict");
+
+    let reply = server.call("GET /kv/cat?wait=owners", "", "").await;
+    assert_eq!((reply.status, &reply.json()["parameter"]), (400, &json!("wait")));
+}
+
+#[tokio::test]
 async fn a_get_is_answered_with_the_value_and_what_a_browser_may_not_do_with_it() {
     let server = start().await;
     let mut receipt = get_receipt(Some(Record::live(version(2), "<b>meow</b>")));

@@ -45,6 +45,7 @@ pub(super) fn put_receipt() -> PutReceipt<NodeId, Version> {
         acks: vec![id("n1"), id("n3")],
         hinted: Vec::new(),
         sloppy: false,
+        lacking: vec![id("n2")],
         round: Round::First,
     }
 }
@@ -157,6 +158,10 @@ impl Backend for Fake {
         let (sender, receiver) = oneshot::channel();
         sender.send(Ok(json!({"path": "snapshot/1", "bytes": 7}))).unwrap();
         receiver
+    }
+
+    fn declare_gone(&self, node: NodeId) {
+        assert_eq!(node.as_str(), "n2", "the face has checked it");
     }
 
     fn backup(&self, name: String) -> oneshot::Receiver<Result<Value, NoBackup>> {

@@ -1,0 +1,148 @@
+//! Nodes that lose their data, and deletes that are forgotten.
+
+use std::{fs, path::Path};
+
+use quorate_tests::{Cluster, Node, PATIENCE, eventually};
+use serde_json::{Value, json};
+
+fn three() -> Cluster {
+    Cluster::of(3).option("--anti-entropy-interval", "200ms").start()
+}
+
+fn standing(node: &Node) -> Value {
+    node.json("/admin/status")["standing"].clone()
+}
+
+fn counts(node: &Node) -> bool {
+    standing(node)["state"] == json!("counted")
+}
+
+fn strict(node: &Node, key: &str) -> u16 {
+    node.request("GET", &format!("/kv/{key}?sloppy=false&timeout_ms=500"), "").status
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn p1_a_node_without_its_disk_counts_for_nothing_until_both_others_have_filled_it() {
+    let mut cluster = three();
+    for i in 0..50 {
+        cluster.node("n1").put(format!("cat{i}"), "meow").expect_status(204);
+    }
+    cluster.kill("n3");
+    cluster.kill("n2");
+    fs::remove_dir_all(cluster.node("n3").data_dir()).unwrap();
+    cluster.spawn("n3");
+    eventually("n1 has filled it", PATIENCE, || {
+        cluster.node("n3").try_request("GET", "/health", b"").is_ok()
+            && standing(cluster.node("n3"))["recovery"]["done"] == json!(["n1"])
+    });
+    let n3 = cluster.node("n3");
+    assert!(n3.held_value("cat49").is_some(), "it has what n1 has");
+    assert_eq!(standing(n3)["recovery"]["away"], json!(["n2"]));
+    assert_eq!(n3.request("GET", "/ready", "").status, 503);
+    assert_eq!(strict(cluster.node("n1"), "cat1"), 503, "n1 alone is no quorum");
+    assert_eq!(strict(n3, "cat1"), 503);
+
+    cluster.start("n2");
+    eventually("it counts", PATIENCE, || counts(cluster.node("n3")));
+    assert_eq!(strict(cluster.node("n3"), "cat1"), 200);
+}
+
+#[test]
+fn an_operator_says_that_a_node_is_gone_for_good() {
+    let mut cluster = three();
+    cluster.node("n1").put("cat", "meow").expect_status(204);
+    cluster.kill("n3");
+    cluster.kill("n2");
+    fs::remove_dir_all(cluster.node("n3").data_dir()).unwrap();
+    cluster.spawn("n3");
+    eventually("n1 has filled it", PATIENCE, || {
+        cluster.node("n3").try_request("GET", "/health", b"").is_ok()
+            && standing(cluster.node("n3"))["recovery"]["done"] == json!(["n1"])
+    });
+    let n3 = cluster.node("n3");
+    assert_eq!(n3.request("POST", "/admin/gone?node=n9", "").status, 400);
+    assert_eq!(n3.request("POST", "/admin/gone?node=n3", "").status, 400, "that is itself");
+    n3.request("POST", "/admin/gone?node=n2", "").expect_status(200);
+    eventually("it counts", PATIENCE, || counts(cluster.node("n3")));
+    eventually("two of three are a quorum", PATIENCE, || strict(cluster.node("n1"), "cat") == 200);
+}
+
+#[test]
+fn p1_a_node_that_is_given_an_old_copy_of_its_disk_notices_and_is_filled_again() {
+    let mut cluster = three();
+    cluster.node("n1").put("before", "x").expect_status(204);
+    eventually("n2 has it", PATIENCE, || cluster.node("n2").held_value("before").is_some());
+    cluster.stop("n2");
+    let data_dir = cluster.node("n2").data_dir().to_path_buf();
+    let old = cluster.folder().join("old");
+    copy(&data_dir, &old);
+    cluster.start("n2");
+    for i in 0..50 {
+        cluster.node("n1").put(format!("cat{i}"), "meow").expect_status(204);
+    }
+    let is_there = |cluster: &Cluster| cluster.node("n2").held_value("cat49").is_some();
+    eventually("n2 has them", PATIENCE, || is_there(&cluster));
+    // Its peers remember what they were told last, which is every half a second.
+    let seen =
+        |cluster: &Cluster| cluster.node("n1").json("/debug/peers")["n2"]["last_seen_ms"].as_u64();
+    let life = cluster.node("n2").json("/admin/status")["incarnation"].as_u64().unwrap();
+    eventually("n2 was heard of", PATIENCE, || seen(&cluster).is_some_and(|ms| ms < 400));
+    eventually("and again", PATIENCE, || seen(&cluster).is_some_and(|ms| ms > 400));
+    eventually("and again", PATIENCE, || seen(&cluster).is_some_and(|ms| ms < 400));
+    cluster.kill("n2");
+    fs::remove_dir_all(&data_dir).unwrap();
+    fs::rename(&old, &data_dir).unwrap();
+    cluster.spawn("n2");
+
+    eventually("another life", PATIENCE, || {
+        let page = cluster.node("n2").try_request("GET", "/admin/status", b"");
+        page.is_ok_and(|page| page.json()["incarnation"].as_u64() > Some(life))
+    });
+    assert!(cluster.node("n2").log().contains("begins another life"), "it says why");
+    eventually("it counts", PATIENCE, || counts(cluster.node("n2")));
+    assert!(is_there(&cluster), "before it was given all again");
+}
+
+#[test]
+fn p3_deletes_are_forgotten_when_all_are_well_and_not_before() {
+    let mut cluster = three();
+    for i in 0..50 {
+        cluster.node("n1").put(format!("cat{i}"), "meow").expect_status(204);
+    }
+    cluster.stop("n3");
+    for i in 0..50 {
+        cluster.node("n2").delete(format!("cat{i}")).expect_status(204);
+    }
+    let tombstones = |node: &Node| node.json("/debug/persist")["tombstones"].as_u64().unwrap();
+    eventually("n1 knows who is missing", PATIENCE, || {
+        standing(cluster.node("n1"))["held_back_by"] == json!(["n3"])
+    });
+    assert_eq!(["n1", "n2"].map(|id| tombstones(cluster.node(id))), [50, 50]);
+
+    cluster.start("n3");
+    eventually("all is forgotten", PATIENCE, || {
+        cluster.nodes().iter().all(|node| node.json("/debug/persist")["keys"] == json!(0))
+    });
+    for node in cluster.nodes() {
+        assert_eq!(tombstones(node), 0);
+        node.get("cat7").expect_status(404);
+    }
+    cluster.kill_all();
+    cluster.start_all();
+    for node in cluster.nodes() {
+        node.get("cat7").expect_status(404);
+        assert_eq!(node.held("cat7"), None, "what the log still has is not found again");
+    }
+}
