@@ -111,6 +111,6 @@ pub use node::Node;
 pub use notes::{Notes, NotesError};
 pub use options::NodeOptions;
 pub use peers::PeerStatus;
-pub use rebuild::Recovery;
 pub use ranges::OwnedRange;
+pub use rebuild::Recovery;
 pub use reconcile::Comparison;

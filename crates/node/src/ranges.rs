@@ -47,7 +47,7 @@ mod tests {
     use quorate_ring::{Ring, RingNode};
 
     use super::*;
-    use crate::{NodeOptions, Now};
+    use crate::{NodeOptions, Notes, Now};
 
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     fn node(nodes: usize) -> Node {
@@ -55,7 +55,8 @@ mod tests {
         let ring = Ring::new(ids.map(RingNode::new).collect(), 16, 3).expect("a good ring");
         let writer = Writer { node: NodeId::new("n1").expect("a good id"), incarnation: 1 };
         let now = Now { instant: Instant::now(), wall_ms: 0 };
-        Node::new(writer, ring, NodeOptions::default(), Timestamp::ZERO, Vec::new(), now)
+        let (options, ceiling) = (NodeOptions::default(), Timestamp::ZERO);
+        Node::new(writer, ring, options, ceiling, Notes::default(), Vec::new(), now)
     }
 
     #[test]

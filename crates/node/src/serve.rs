@@ -137,7 +137,8 @@ impl Node {
                 self.respond(origin, response);
             }
             (
-                StoreWaiter::Look { origin, token, .. } | StoreWaiter::Version { origin, token, .. },
+                StoreWaiter::Look { origin, token, .. }
+                | StoreWaiter::Version { origin, token, .. },
                 StoreReply::Read(response @ Response::Refused(Refusal::Damaged)),
             ) => {
                 self.note_damaged([token], now);

@@ -166,7 +166,7 @@ async fn serve(
     driver.connect(PeerLinks::start(peers, identity, &trust, &handler, LinkOptions::default()));
 
     let hints_dir = data_dir.join(HINTS_DIR);
-    let scrub = Arc::new(Scrub::new(config.scrub_interval, data_dir));
+    let scrub = Arc::new(Scrub::new(config.scrub_interval, data_dir.clone()));
     let scrubbing = tokio::spawn(Arc::clone(&scrub).run(Arc::clone(&driver)));
     let facts = Facts { addr, hints_dir, started: now().instant, scrub };
     let settings = HttpSettings { tls, ..http_settings(&config, id) };

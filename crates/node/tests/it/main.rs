@@ -1,7 +1,7 @@
 //! Whole clusters of nodes in one thread.
 
 mod cluster;
-mod lives;
 mod heal;
+mod lives;
 mod owners;
 mod world;
