@@ -19,8 +19,8 @@ use quorate_torture::{Kind, Options, run};
 /// Exits with 1 if a promise was broken or a figure is beyond its bar.
 #[derive(Debug, Parser)]
 struct Args {
-    /// What is to befall the nodes; one after the other, each over a new cluster. All of them but
-    /// the longest and the shortest if none is named.
+    /// What is to befall the nodes; one after the other, each over a new cluster. All kinds but
+    /// `fast-clock` and `short` if none is named.
     kinds: Vec<Kind>,
     /// For how many seconds, each.
     #[arg(long, default_value_t = 180)]

@@ -25,7 +25,7 @@ pub enum Kind {
     Restore,
     /// Clocks are up to five seconds off, or an hour slow.
     Clock,
-    /// Clocks are an hour fast. Not among all: see docs/guarantees.md.
+    /// Clocks are an hour fast, one at a time. Not among all: see docs/torture.md.
     FastClock,
     /// Kills, pauses and partitions: a short run has no time for more.
     Short,
