@@ -77,8 +77,10 @@ mod difference;
 mod exchange;
 mod ranges;
 mod rounds;
+mod sketch;
 
 pub use difference::Listing;
 pub use exchange::{Exchange, ExchangeAction, ExchangeEvent, Limits, MAX_SPANS, Outcome, Summary};
 pub use ranges::Ranges;
 pub use rounds::{Report, Rounds, RoundsStats};
+pub use sketch::{Cell, Difference, Sketch, Symbol};
