@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
+use quorate_antientropy::Sketch;
 use quorate_record::{Digest, Key, Record, RecordView, Stamp, Version, decode_record_view};
 
 use super::{Core, KIND_RECORD};
@@ -139,6 +140,17 @@ impl Core {
             .filter(|shard| self.shards.is_in_use(*shard))
             .map(|shard| self.shards.part(shard).index.digest(tokens, &self.shards.writers))
             .fold(Digest::default(), Digest::combine)
+    }
+
+    pub(super) fn add_to_sketch(&self, sum: &mut Sketch, tokens: &RangeInclusive<u64>) {
+        if tokens.is_empty() {
+            return;
+        }
+        (shard_of(*tokens.start())..=shard_of(*tokens.end()))
+            .filter(|shard| self.shards.is_in_use(*shard))
+            .for_each(|shard| {
+                self.shards.part(shard).index.add_to_sketch(sum, tokens, &self.shards.writers);
+            });
     }
 
     pub(super) fn list(
