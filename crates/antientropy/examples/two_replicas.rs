@@ -62,10 +62,10 @@ fn main() {
                     remote: list(&remote, &ranges, &span, limit),
                 },
                 ExchangeAction::Pull { tokens } => {
-                    ExchangeEvent::Pulled { records: copy(&remote, &mut local, &tokens) }
+                    ExchangeEvent::Pulled { records: copy(&remote, &mut local, &tokens), left: 0 }
                 }
                 ExchangeAction::Push { tokens } => {
-                    ExchangeEvent::Pushed { records: copy(&local, &mut remote, &tokens) }
+                    ExchangeEvent::Pushed { records: copy(&local, &mut remote, &tokens), left: 0 }
                 }
                 ExchangeAction::Done(summary) => break summary,
             });

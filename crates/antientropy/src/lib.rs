@@ -38,7 +38,7 @@
 //!         },
 //!         ExchangeAction::Pull { tokens } => {
 //!             pulled.extend(tokens);
-//!             ExchangeEvent::Pulled { records: 1 }
+//!             ExchangeEvent::Pulled { records: 1, left: 0 }
 //!         }
 //!         ExchangeAction::Push { .. } => unreachable!("nothing is newer here"),
 //!         ExchangeAction::Done(summary) => {
@@ -73,14 +73,20 @@ macro_rules! buggify {
     }};
 }
 
+mod buckets;
 mod difference;
 mod exchange;
 mod ranges;
 mod rounds;
 mod sketch;
+mod sketch_exchange;
 
+pub use buckets::{BUCKETS, bucket_of, bucket_span, short_digest};
 pub use difference::Listing;
 pub use exchange::{Exchange, ExchangeAction, ExchangeEvent, Limits, MAX_SPANS, Outcome, Summary};
 pub use ranges::Ranges;
 pub use rounds::{Report, Rounds, RoundsStats};
 pub use sketch::{Cell, Difference, Sketch, Symbol};
+pub use sketch_exchange::{
+    Differing, GroupSketch, MAX_GROUPS, Overview, SKETCH_CELLS, SketchExchange,
+};

@@ -64,6 +64,11 @@ impl Admission {
         self.window.count += 1;
     }
 
+    /// Whether any are under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.under_way > 0
+    }
+
     /// Whether requests were refused of late: a bad time for what can wait.
     pub(crate) fn is_pressed(&self, now: Instant) -> bool {
         self.last_refused.is_some_and(|at| now.saturating_duration_since(at) < PRESSED_FOR)

@@ -86,6 +86,7 @@ mod parked;
 mod peers;
 mod read;
 mod reconcile;
+mod rounds_hook;
 mod serve;
 mod write;
 
@@ -93,9 +94,11 @@ pub use client::{ClientReply, ClientRequest, Failure, Operation};
 pub use counters::Counters;
 pub use event::{Action, Event, Now, StoreReply, StoreRequest};
 pub use message::{
-    MAX_BATCH_BYTES, MAX_ITEMS, MAX_SPANS, Message, PutOutcome, Refusal, Request, Response,
+    MAX_BATCH_BYTES, MAX_BUCKETS, MAX_CELLS, MAX_GROUPS, MAX_ITEMS, MAX_SPANS, Message, PutOutcome,
+    Refusal, Request, Response,
 };
 pub use node::Node;
 pub use options::NodeOptions;
 pub use peers::PeerStatus;
+pub use quorate_antientropy::{Cell, GroupSketch, Overview, Sketch, Symbol};
 pub use reconcile::Comparison;

@@ -10,7 +10,7 @@ use quorate_record::{Hint, HybridClock, NodeId, Timestamp, Writer};
 use quorate_ring::Ring;
 
 use crate::{
-    Action, Counters, Event, NodeOptions, Now, PutOutcome, Request, Response,
+    Action, Counters, Event, NodeOptions, Now, PutOutcome, Refusal, Request, Response,
     admission::Admission,
     call::{Call, Waiter},
     handoff::{self, HintWaiter},
@@ -136,9 +136,13 @@ impl Node {
             Event::Direct { request, body } => self.serve(Origin::Outside { request }, body, now),
             Event::Received { from, via, message } => self.received(from, via, message, now),
             Event::Unsent { to, id } => self.unsent(to, id, now),
+            Event::Unspoken { to, id } => {
+                self.answered(to, id, Response::Refused(Refusal::Malformed), now);
+            }
             Event::Connected { peer, incarnation } => {
                 self.peers.entry(peer).or_default().incarnation = Some(incarnation);
                 self.membership.connected(peer, now.instant);
+                self.reconcile.hurry(peer, now.instant);
             }
             Event::Lost { peer } => self.lost(peer, now),
             Event::Store { id, reply } => self.store_replied(id, reply, now),
@@ -177,7 +181,7 @@ impl Node {
             }
             self.run_membership(now);
             self.run_hints(now);
-            self.run_exchange(now);
+            self.run_exchanges(now);
             if self.inbox.is_empty() {
                 return;
             }

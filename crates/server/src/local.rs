@@ -2,7 +2,7 @@
 
 mod open;
 
-use quorate_node::{PutOutcome, Refusal, Response, StoreReply, StoreRequest};
+use quorate_node::{GroupSketch, PutOutcome, Refusal, Response, StoreReply, StoreRequest};
 use quorate_record::{Key, NodeId, Version};
 use quorate_storage::{Applied, Completion, HintLog, LogError, ReadError, Store};
 
@@ -49,6 +49,12 @@ impl Local {
                 Err(error) => unread(&error),
             },
             StoreRequest::Digests { sets } => Response::Digests(self.store.digests(&sets)),
+            StoreRequest::Sketches { sets, cells } => {
+                let sketches = self.store.sketches(&sets, cells).into_iter();
+                let digests = self.store.digests(&sets).into_iter();
+                let group = |(digest, sketch)| GroupSketch { digest, sketch };
+                Response::Sketches(digests.zip(sketches).map(group).collect())
+            }
             StoreRequest::List { ranges, limit } => {
                 let (items, complete) = self.store.list(&ranges, limit);
                 Response::Listed { items, complete }

@@ -253,12 +253,13 @@ type Stats = quorate_antientropy::RoundsStats<NodeId>;
 fn comparison_page(comparison: Option<Comparison>) -> Value {
     match comparison {
         None => json!({ "compared": false }),
-        Some(Comparison { as_of_ms, equal, differing, complete }) => json!({
+        Some(Comparison { as_of_ms, since_ms, equal, differing, complete }) => json!({
             "compared": true,
             "equal": equal,
             "differing": differing,
             "complete": complete,
             "as_of_unix_ms": as_of_ms,
+            "since_unix_ms": since_ms,
         }),
     }
 }

@@ -15,7 +15,10 @@ use bincode::{
     error::EncodeError,
 };
 use bytes::Bytes;
-use quorate_node::{MAX_ITEMS, MAX_SPANS, Message, PutOutcome, Refusal, Request, Response};
+use quorate_node::{
+    Cell, GroupSketch, MAX_BUCKETS, MAX_CELLS, MAX_GROUPS, MAX_ITEMS, MAX_SPANS, Message, Overview,
+    PutOutcome, Refusal, Request, Response, Sketch,
+};
 use quorate_record::{
     Digest, Key, MAX_VALUE_BYTES, NodeId, Record, Stamp, Timestamp, Version, Writer,
 };
@@ -73,6 +76,8 @@ mod kind {
     pub(super) const LIST: u8 = 0x06;
     pub(super) const FETCH: u8 = 0x07;
     pub(super) const VERSION: u8 = 0x08;
+    pub(super) const OVERVIEW: u8 = 0x10;
+    pub(super) const SKETCHES: u8 = 0x11;
     pub(super) const ANSWER: u8 = 0x80;
     pub(super) const PONG: u8 = ANSWER | PING;
     pub(super) const PUT_DONE: u8 = ANSWER | PUT;
@@ -82,6 +87,8 @@ mod kind {
     pub(super) const LISTED: u8 = ANSWER | LIST;
     pub(super) const FETCHED: u8 = ANSWER | FETCH;
     pub(super) const VERSION_HELD: u8 = ANSWER | VERSION;
+    pub(super) const OVERVIEW_GIVEN: u8 = ANSWER | OVERVIEW;
+    pub(super) const SUMMED_UP: u8 = ANSWER | SKETCHES;
     pub(super) const REFUSED: u8 = 0xff;
 }
 
@@ -141,6 +148,25 @@ mod least {
     pub(super) const DIGEST: usize = 16;
     pub(super) const SPAN: usize = 16;
     pub(super) const TOKEN: usize = 8;
+    pub(super) const GROUP: usize = 8;
+    pub(super) const BUCKET: usize = 2;
+    pub(super) const SHORT_DIGEST: usize = 2;
+    pub(super) const CELL: usize = 8 + 8 + 4 + 4 + 2;
+    pub(super) const GROUP_SKETCH: usize = DIGEST + 8;
+}
+
+/// Whether this version of the protocol has such a message. A peer that is sent another one closes the
+/// connection.
+#[must_use]
+pub fn is_spoken(message: &Message, protocol: Protocol) -> bool {
+    let since = match message {
+        Message::Request { body: Request::Overview { .. } | Request::Sketches { .. }, .. }
+        | Message::Response { body: Response::Overview(_) | Response::Sketches(_), .. } => {
+            Protocol::V4
+        }
+        _ => Protocol::OLDEST,
+    };
+    protocol >= since
 }
 
 /// Appends the bytes that a message has in this version of the protocol to `out`.
@@ -192,6 +218,8 @@ fn request_kind(body: &Request) -> u8 {
         Request::List { .. } => kind::LIST,
         Request::Fetch { .. } => kind::FETCH,
         Request::Version { .. } => kind::VERSION,
+        Request::Overview { .. } => kind::OVERVIEW,
+        Request::Sketches { .. } => kind::SKETCHES,
     }
 }
 
@@ -222,6 +250,10 @@ fn encode_request(body: &Request, protocol: Protocol, out: &mut Vec<u8>) {
             put_list(tokens, MAX_ITEMS, out, put);
         }
         Request::Version { key } => put(&key.as_bytes(), out),
+        Request::Overview { salt, whole } => put(&(*salt, whole.xor, whole.count), out),
+        Request::Sketches { groups } => put_list(groups, MAX_GROUPS, out, |group, out| {
+            put_list(group, MAX_BUCKETS, out, put);
+        }),
     }
 }
 
@@ -241,7 +273,7 @@ fn decode_request(
             let from_hints = input.take()?;
             let known = match protocol {
                 Protocol::V2 => None,
-                Protocol::V3 => input.stamp()?,
+                Protocol::V3 | Protocol::V4 => input.stamp()?,
             };
             Request::Get { key: input.key()?, from_hints, known }
         }
@@ -253,6 +285,22 @@ fn decode_request(
         kind::LIST => Request::List { span: input.span()? },
         kind::FETCH => {
             Request::Fetch { tokens: input.list("tokens", MAX_ITEMS, least::TOKEN, Input::take)? }
+        }
+        kind::OVERVIEW if protocol >= Protocol::V4 => {
+            let (salt, xor, count) = input.take()?;
+            Request::Overview { salt, whole: Digest { xor, count } }
+        }
+        kind::SKETCHES if protocol >= Protocol::V4 => {
+            let group = |input: &mut Input<'_>| {
+                input.list("buckets", MAX_BUCKETS, least::BUCKET, Input::take)
+            };
+            let groups = input.list("groups", MAX_GROUPS, least::GROUP, group)?;
+            let count = groups.iter().map(|group: &Vec<u16>| group.len()).sum::<usize>();
+            if count > MAX_BUCKETS {
+                let (what, count) = ("buckets", count as u64);
+                return Err(DecodeError::TooMany { what, count, limit: MAX_BUCKETS });
+            }
+            Request::Sketches { groups }
         }
         kind => return Err(DecodeError::Malformed(format!("no request has kind {kind:#04x}"))),
     })
@@ -268,6 +316,8 @@ fn response_kind(body: &Response) -> u8 {
         Response::Listed { .. } => kind::LISTED,
         Response::Fetched(_) => kind::FETCHED,
         Response::Version(_) => kind::VERSION_HELD,
+        Response::Overview(_) => kind::OVERVIEW_GIVEN,
+        Response::Sketches(_) => kind::SUMMED_UP,
         Response::Refused(_) => kind::REFUSED,
     }
 }
@@ -295,10 +345,15 @@ fn encode_response(body: &Response, protocol: Protocol, out: &mut Vec<u8>) {
                     let version = VersionForm::of(&stamp.version);
                     put(&ItemForm { token: *token, version, content: stamp.content }, out);
                 }),
-                Protocol::V3 => put_short_items(items, out),
+                Protocol::V3 | Protocol::V4 => put_short_items(items, out),
             }
         }
         Response::Fetched(records) => put_records(records, out),
+        Response::Overview(Overview { whole, short }) => {
+            put(&(whole.xor, whole.count), out);
+            put_list(short, MAX_BUCKETS, out, put);
+        }
+        Response::Sketches(groups) => put_list(groups, MAX_GROUPS, out, put_group),
         Response::Version(held) => put(&held.as_ref().map(VersionForm::of), out),
         Response::Refused(refusal) => put(&refusal_code(refusal), out),
     }
@@ -329,12 +384,23 @@ fn decode_response(
                     let ItemForm { token, version, content } = input.take()?;
                     Ok((token, Stamp { version: version.into_version()?, content }))
                 })?,
-                Protocol::V3 => input.short_items()?,
+                Protocol::V3 | Protocol::V4 => input.short_items()?,
             };
             Response::Listed { items, complete }
         }
         kind::FETCHED => Response::Fetched(input.records()?),
         kind::VERSION_HELD => Response::Version(input.version()?),
+        kind::OVERVIEW_GIVEN if protocol >= Protocol::V4 => {
+            let (xor, count) = input.take()?;
+            let short = input.list("digests", MAX_BUCKETS, least::SHORT_DIGEST, Input::take)?;
+            Response::Overview(Overview { whole: Digest { xor, count }, short })
+        }
+        kind::SUMMED_UP if protocol >= Protocol::V4 => Response::Sketches(input.list(
+            "sketches",
+            MAX_GROUPS,
+            least::GROUP_SKETCH,
+            Input::group,
+        )?),
         kind::REFUSED => Response::Refused(input.refusal()?),
         kind => return Err(DecodeError::Malformed(format!("no answer has kind {kind:#04x}"))),
     })
@@ -456,6 +522,14 @@ fn put_short_items(items: &[(u64, Stamp)], out: &mut Vec<u8>) {
     });
 }
 
+fn put_group(group: &GroupSketch, out: &mut Vec<u8>) {
+    put(&(group.digest.xor, group.digest.count), out);
+    put_list(group.sketch.cells(), MAX_CELLS, out, |cell, out| {
+        let Cell { token, timestamp, fingerprint, checksum, count } = *cell;
+        put(&(token, timestamp, fingerprint, checksum, count), out);
+    });
+}
+
 fn put_outcome(outcome: &PutOutcome, out: &mut Vec<u8>) {
     match outcome {
         PutOutcome::Stored => put(&outcome::STORED, out),
@@ -522,6 +596,15 @@ impl<'a> Input<'a> {
             items.push(each(self)?);
         }
         Ok(items)
+    }
+
+    fn group(&mut self) -> Result<GroupSketch, DecodeError> {
+        let (xor, count) = self.take()?;
+        let cells = self.list("cells", MAX_CELLS, least::CELL, |input| {
+            let (token, timestamp, fingerprint, checksum, count) = input.take()?;
+            Ok(Cell { token, timestamp, fingerprint, checksum, count })
+        })?;
+        Ok(GroupSketch { digest: Digest { xor, count }, sketch: Sketch::from_cells(cells) })
     }
 
     fn span(&mut self) -> Result<RangeInclusive<u64>, DecodeError> {

@@ -312,11 +312,11 @@ mod tests {
 
     #[test]
     fn nodes_that_agree_learn_of_each_other() {
-        let agreed = Accepted { node: id("n1"), incarnation: 0x5f0c_21aa, protocol: Protocol::V3 };
+        let agreed = Accepted { node: id("n1"), incarnation: 0x5f0c_21aa, protocol: Protocol::V4 };
         assert_eq!(check(&identity("n1").hello(id("n2"))), Ok(agreed));
         let answer = Hello::answer(agreed, &identity("n2"));
         let agreed = answer.check(&identity("n1"), |node| node == id("n2")).unwrap();
-        assert_eq!((agreed.node, agreed.protocol), (id("n2"), Protocol::V3));
+        assert_eq!((agreed.node, agreed.protocol), (id("n2"), Protocol::V4));
     }
 
     #[test]
@@ -330,8 +330,8 @@ mod tests {
                 "n1 has cluster fingerprint 0000000000000008, node n2 has 0000000000000007",
             ),
             (
-                Hello { protocols: 4..=5, ..hello.clone() },
-                "n1 speaks protocols 4 to 5, node n2 speaks 2 to 3",
+                Hello { protocols: 5..=6, ..hello.clone() },
+                "n1 speaks protocols 5 to 6, node n2 speaks 2 to 4",
             ),
             (Hello { protocols: 1..=1, ..hello }, "n1 speaks protocols 1 to 1"),
         ] {
@@ -342,9 +342,12 @@ mod tests {
 
     #[test]
     fn the_newest_common_protocol_is_chosen() {
-        for (theirs, chosen) in
-            [(0..=9, Protocol::V3), (2..=2, Protocol::V2), (3..=4, Protocol::V3)]
-        {
+        for (theirs, chosen) in [
+            (0..=9, Protocol::V4),
+            (2..=2, Protocol::V2),
+            (3..=3, Protocol::V3),
+            (4..=5, Protocol::V4),
+        ] {
             let hello = Hello { protocols: theirs, ..identity("n1").hello(id("n2")) };
             assert_eq!(check(&hello).unwrap().protocol, chosen);
             let older = Identity { newest: Protocol::V2, ..identity("n2") };

@@ -168,7 +168,7 @@ mod tests {
 
     fn hello(node: &str, to: &str) -> Hello {
         let node = NodeId::new(node).unwrap();
-        let newest = Protocol::NEWEST;
+        let newest = Protocol::V3;
         let identity = Identity { node, incarnation: 0x5f0c_21aa, fingerprint: 7, newest };
         identity.hello(NodeId::new(to).unwrap())
     }

@@ -8,13 +8,15 @@ pub enum Protocol {
     V2,
     /// Lists of stamps name each writer once; a get may name what its asker holds.
     V3,
+    /// Exchanges of anti-entropy by overviews and sketches.
+    V4,
 }
 
 impl Protocol {
     /// The oldest version that this program speaks.
     pub const OLDEST: Self = Self::V2;
     /// The newest version that this program speaks.
-    pub const NEWEST: Self = Self::V3;
+    pub const NEWEST: Self = Self::V4;
 
     /// Its number in the handshake.
     #[must_use]
@@ -22,6 +24,7 @@ impl Protocol {
         match self {
             Self::V2 => 2,
             Self::V3 => 3,
+            Self::V4 => 4,
         }
     }
 
@@ -31,6 +34,7 @@ impl Protocol {
         match number {
             2 => Some(Self::V2),
             3 => Some(Self::V3),
+            4 => Some(Self::V4),
             _ => None,
         }
     }

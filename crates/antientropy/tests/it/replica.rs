@@ -109,13 +109,13 @@ pub(crate) fn run(
                 assert!(tokens.iter().all(|&token| ranges.contains(token)));
                 let records = local.take(remote, &tokens);
                 traffic.moved += records;
-                ExchangeEvent::Pulled { records }
+                ExchangeEvent::Pulled { records, left: 0 }
             }
             ExchangeAction::Push { tokens } => {
                 assert!(tokens.iter().all(|&token| ranges.contains(token)));
                 let records = remote.take(local, &tokens);
                 traffic.moved += records;
-                ExchangeEvent::Pushed { records }
+                ExchangeEvent::Pushed { records, left: 0 }
             }
             ExchangeAction::Done(_) => unreachable!("handled above"),
         };

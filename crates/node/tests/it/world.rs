@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use quorate_node::{
-    Action, ClientReply, ClientRequest, Event, Message, Node, NodeOptions, Now, Operation,
-    PutOutcome, Refusal, Response, StoreReply, StoreRequest,
+    Action, ClientReply, ClientRequest, Event, GroupSketch, Message, Node, NodeOptions, Now,
+    Operation, PutOutcome, Refusal, Response, Sketch, StoreReply, StoreRequest, Symbol,
 };
 use quorate_quorum::Quorum;
 use quorate_record::{Digest, Hint, Key, NodeId, Record, Timestamp, Writer};
@@ -392,6 +392,19 @@ impl Disk {
                     digest
                 };
                 StoreReply::Read(Response::Digests(sets.iter().map(digest).collect()))
+            }
+            StoreRequest::Sketches { sets, cells } => {
+                let group = |ranges: &Vec<_>| {
+                    let mut group =
+                        GroupSketch { digest: Digest::default(), sketch: Sketch::new(cells) };
+                    for (token, _, record) in self.within(ranges) {
+                        let stamp = record.stamp();
+                        group.digest.add(stamp.digest_hash(token));
+                        group.sketch.add(&Symbol::new(token, &stamp, record.is_tombstone()));
+                    }
+                    group
+                };
+                StoreReply::Read(Response::Sketches(sets.iter().map(group).collect()))
             }
             StoreRequest::List { ranges, limit } => {
                 let all = self.within(&ranges);

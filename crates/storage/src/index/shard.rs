@@ -315,6 +315,13 @@ impl Shard {
             digest.remove(entry.digest_hash(writers));
             digest.add(old.digest_hash(writers));
         }
+        if let Merged::Replaced(old) = merged
+            && planted!(SketchNotUpdated)
+        {
+            let bucket = bucket(entry.token());
+            self.sketches.remove(bucket, &entry, entry.digest_hash(writers));
+            self.sketches.add(bucket, &old, old.digest_hash(writers));
+        }
         merged
     }
 

@@ -22,7 +22,7 @@ use crate::{
 };
 
 const HELLO: &str = "Quorate-Node: n1\r\nQuorate-To: n2\r\nQuorate-Incarnation: 5f0c21aa\r\n\
-    Quorate-Cluster: 7\r\nQuorate-Protocol: 2-3\r\n";
+    Quorate-Cluster: 7\r\nQuorate-Protocol: 2-4\r\n";
 
 fn asks_for_a_proof() -> String {
     request(&format!("{UPGRADE}{HELLO}Quorate-Nonce: {}\r\n", "5a".repeat(32)))
@@ -124,7 +124,7 @@ async fn a_downgrade_to_no_secret_is_refused() {
 #[tokio::test]
 async fn a_downgrade_to_an_older_version_is_refused() {
     let mut listener = Listener::trusting(knows(A)).await;
-    let older = |head: String| head.replace(": 2-3\r\n", ": 2-2\r\n");
+    let older = |head: String| head.replace(": 2-4\r\n", ": 2-2\r\n");
     let error = dial_n2(between(listener.addr, older).await, &knows(A)).await.unwrap_err();
     assert!(is_wrong_proof(&error), "{error}");
     listener.failure().await;
@@ -158,7 +158,7 @@ async fn a_hello_that_is_changed_on_its_way_is_refused() {
 #[tokio::test]
 async fn a_version_that_nobody_speaks_is_refused_before_any_proof() {
     let listener = Listener::trusting(knows(A)).await;
-    let (_, answer) = answer_to(listener.addr, &asks_for_a_proof().replace("2-3", "8-9")).await;
+    let (_, answer) = answer_to(listener.addr, &asks_for_a_proof().replace("2-4", "8-9")).await;
     assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
     assert!(!answer.to_lowercase().contains("quorate-proof"), "{answer}");
 }

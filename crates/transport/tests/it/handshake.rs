@@ -18,7 +18,7 @@ async fn both_sides_learn_who_the_other_is() {
             .await
             .unwrap();
     let accepted = listener.stream().await;
-    let peer = |node| Accepted { node: id(node), incarnation: 0x5f0c_21aa, protocol: Protocol::V3 };
+    let peer = |node| Accepted { node: id(node), incarnation: 0x5f0c_21aa, protocol: Protocol::V4 };
     assert_eq!((dialled.peer(), accepted.peer()), (peer("n2"), peer("n1")));
 }
 
@@ -59,8 +59,8 @@ pub(crate) fn request(headers: &str) -> String {
 
 pub(crate) const UPGRADE: &str = "Connection: upgrade\r\nUpgrade: quorate/1\r\n";
 
-const PROTOCOL_4: &str = "Quorate-Node: n1\r\nQuorate-To: n2\r\nQuorate-Incarnation: 1\r\n\
-    Quorate-Cluster: 7\r\nQuorate-Protocol: 4-5\r\n";
+const PROTOCOL_8: &str = "Quorate-Node: n1\r\nQuorate-To: n2\r\nQuorate-Incarnation: 1\r\n\
+    Quorate-Cluster: 7\r\nQuorate-Protocol: 8-9\r\n";
 
 #[tokio::test]
 async fn requests_for_something_else_are_told_what_to_ask_for() {
@@ -68,7 +68,7 @@ async fn requests_for_something_else_are_told_what_to_ask_for() {
     for (headers, status) in [
         (String::new(), "426 Upgrade Required"),
         (UPGRADE.into(), "400 Bad Request"),
-        (format!("{UPGRADE}{PROTOCOL_4}"), "421 Misdirected Request"),
+        (format!("{UPGRADE}{PROTOCOL_8}"), "421 Misdirected Request"),
     ] {
         let (_, answer) = answer_to(listener.addr, &request(&headers)).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
@@ -79,10 +79,10 @@ async fn requests_for_something_else_are_told_what_to_ask_for() {
 #[tokio::test]
 async fn garbage_after_the_upgrade_ends_the_connection_with_a_reason() {
     let mut listener = Listener::of_n2(StreamOptions::default()).await;
-    let headers = format!("{UPGRADE}{}", PROTOCOL_4.replace("4-5", "1-5"));
+    let headers = format!("{UPGRADE}{}", PROTOCOL_8.replace("8-9", "1-9"));
     let (mut socket, answer) = answer_to(listener.addr, &request(&headers)).await;
     assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols"), "{answer}");
-    assert!(answer.to_lowercase().contains("quorate-protocol: 3-3"), "{answer}");
+    assert!(answer.to_lowercase().contains("quorate-protocol: 4-4"), "{answer}");
     socket.write_all(b"GET /health HTTP/1.1\r\n\r\n").await.unwrap();
     let end = soon(listener.stream().await.run(|messages| panic!("{messages:?}"))).await;
     assert!(matches!(end, StreamEnd::BadFrame(_)), "{end}");

@@ -51,12 +51,14 @@ async fn talk(dialer: Protocol, acceptor: Protocol, trust: Trust) -> Protocol {
 }
 
 #[tokio::test]
-async fn a_node_of_version_2_talks_to_one_of_version_3_both_ways() {
-    use Protocol::{V2, V3};
+async fn nodes_of_any_two_versions_talk_both_ways() {
+    use Protocol::{V2, V3, V4};
     for trust in [Trust::Loopback, knows(A)] {
         assert_eq!(talk(V2, V3, trust.clone()).await, V2);
         assert_eq!(talk(V3, V2, trust.clone()).await, V2);
         assert_eq!(talk(V2, V2, trust.clone()).await, V2);
-        assert_eq!(talk(V3, V3, trust).await, V3);
+        assert_eq!(talk(V3, V4, trust.clone()).await, V3);
+        assert_eq!(talk(V4, V3, trust.clone()).await, V3);
+        assert_eq!(talk(V4, V4, trust).await, V4);
     }
 }
