@@ -156,6 +156,12 @@ pub enum StoreRequest {
         /// Each gets one digest; the ranges of a set are disjoint.
         sets: Vec<Vec<RangeInclusive<u64>>>,
     },
+    /// Summarise each bucket of the token space that has tokens in these ranges, as far as it has, in
+    /// the same way. Ends in [`Response::Digests`].
+    Buckets {
+        /// Disjoint and in order.
+        ranges: Vec<RangeInclusive<u64>>,
+    },
     /// Sum sets of token ranges up in sketches, without what is known to be damaged. Ends in
     /// [`Response::Sketches`].
     Sketches {

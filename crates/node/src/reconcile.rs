@@ -7,6 +7,7 @@ mod serving;
 use std::{
     collections::BTreeMap,
     ops::RangeInclusive,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -52,10 +53,7 @@ pub(crate) struct Reconcile {
 
 /// What this node and a peer both own.
 #[derive(Clone, Debug)]
-pub(crate) struct Shared {
-    ranges: Ranges,
-    buckets: Vec<u16>,
-}
+pub(crate) struct Shared(Arc<Ranges>);
 
 /// How this node stood with a peer when they were last compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +80,8 @@ pub(crate) enum Part {
 }
 
 impl Shared {
-    fn new(ranges: Ranges) -> Self {
-        let buckets = ranges.buckets();
-        Self { ranges, buckets }
-    }
-
     fn within(&self, span: &RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
-        self.ranges.within(span).collect()
+        self.0.within(span).collect()
     }
 
     fn everything(&self) -> Vec<RangeInclusive<u64>> {
@@ -97,10 +90,6 @@ impl Shared {
 
     fn of_buckets(&self, buckets: &[u16]) -> Vec<RangeInclusive<u64>> {
         buckets.iter().flat_map(|bucket| self.within(&bucket_span(*bucket))).collect()
-    }
-
-    fn each_bucket(&self) -> Vec<Vec<RangeInclusive<u64>>> {
-        self.buckets.iter().map(|bucket| self.within(&bucket_span(*bucket))).collect()
     }
 }
 
@@ -118,7 +107,7 @@ impl Reconcile {
                 false => (peer, Ranges::new(ring.co_owned(&id, &peer))),
             })
             .filter(|(_, ranges)| !ranges.is_empty())
-            .map(|(peer, ranges)| (peer, Shared::new(ranges)))
+            .map(|(peer, ranges)| (peer, Shared(Arc::new(ranges))))
             .collect();
         let limits = Limits { max_records: options.anti_entropy_max_per_tick, ..Limits::default() };
         Self {
@@ -380,8 +369,8 @@ impl Node {
         }
         let id = running.id;
         running.step = Step::Buckets { remote };
-        let sets = self.reconcile.co_owned[&peer].each_bucket();
-        self.store(StoreRequest::Digests { sets }, StoreWaiter::Exchange { id });
+        let ranges = self.reconcile.co_owned[&peer].everything();
+        self.store(StoreRequest::Buckets { ranges }, StoreWaiter::Exchange { id });
     }
 
     /// Passes records that were fetched from one side on to the other.

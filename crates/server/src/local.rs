@@ -49,6 +49,9 @@ impl Local {
                 Err(error) => unread(&error),
             },
             StoreRequest::Digests { sets } => Response::Digests(self.store.digests(&sets)),
+            StoreRequest::Buckets { ranges } => {
+                Response::Digests(self.store.bucket_digests(&ranges))
+            }
             StoreRequest::Sketches { sets, cells } => {
                 let sketches = self.store.sketches(&sets, cells).into_iter();
                 let digests = self.store.digests(&sets).into_iter();

@@ -347,6 +347,13 @@ impl Store {
         sets.iter().map(sum).collect()
     }
 
+    /// One digest for each of the 4,096 equal parts of the token space that has tokens in `ranges`, which are disjoint and
+    /// in order: of what is in the ranges. The highest 12 bits of a token tell its part.
+    #[must_use]
+    pub fn bucket_digests(&self, ranges: &[RangeInclusive<u64>]) -> Vec<Digest> {
+        self.core.bucket_digests(ranges)
+    }
+
     /// One sketch of `cells` cells for each set of disjoint ranges, of all records without those that are known to be
     /// damaged. Looks at the records one by one unless it [keeps](StoreOptions::sketch_cells) as many cells.
     #[must_use]

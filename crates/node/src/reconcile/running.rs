@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Instant};
 
 use quorate_antientropy::{
-    Differing, Exchange, ExchangeAction, ExchangeEvent, Listing, Overview, SketchExchange,
+    Differing, Exchange, ExchangeAction, ExchangeEvent, Listing, Overview, Ranges, SketchExchange,
 };
 use quorate_record::{Digest, NodeId, Stamp};
 
@@ -83,7 +83,7 @@ pub(super) enum Way {
 
 impl Reconcile {
     pub(super) fn start(&self, id: u64, peer: NodeId, resume_at: Option<u64>, now: Now) -> Running {
-        let ranges = &self.co_owned[&peer].ranges;
+        let ranges = Ranges::clone(&self.co_owned[&peer].0);
         // Who fills up from several peers begins with each elsewhere.
         let pair = [self.id.as_str(), peer.as_str()].join(" ");
         let spread = quorate_ring::token(pair.as_bytes());
@@ -94,7 +94,7 @@ impl Reconcile {
             limits.leaf_records = 1;
         }
         let sketches = SketchExchange::start(ranges.clone(), start_at, seed);
-        let lists = Exchange::start(ranges.clone(), limits, start_at);
+        let lists = Exchange::start(ranges, limits, start_at);
         Running {
             id,
             peer,

@@ -1,6 +1,6 @@
 //! What a node answers to the exchanges of its peers.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use quorate_antientropy::{Overview, Ranges, SKETCH_CELLS, short_digest};
 use quorate_record::{Digest, Key, Record};
@@ -23,13 +23,7 @@ const CELL_BYTES: u64 = 26;
 impl Node {
     /// Serves a peer's exchange: whatever it asks about, it gets only what both own.
     pub(crate) fn serve_exchange(&mut self, origin: Origin, body: Request) {
-        let shared = match origin {
-            Origin::Peer { node, .. } => self.reconcile.co_owned.get(&node).cloned(),
-            Origin::Own { .. } | Origin::Outside { .. } => {
-                Some(Shared::new(Ranges::new([0..=u64::MAX])))
-            }
-        };
-        let Some(shared) = shared else {
+        let Some(shared) = self.shared_with(origin) else {
             return self.respond(origin, Response::Refused(Refusal::NotOwner));
         };
         let within = |span: &RangeInclusive<u64>| shared.within(span);
@@ -50,7 +44,7 @@ impl Node {
                 StoreRequest::List { ranges: within(&span), limit }
             }
             Request::Fetch { mut tokens } => {
-                tokens.retain(|&token| shared.ranges.contains(token));
+                tokens.retain(|&token| shared.0.contains(token));
                 let max_bytes = if buggify!(OneRecordFetched) { 1 } else { MAX_BATCH_BYTES };
                 StoreRequest::Fetch { tokens, max_bytes }
             }
@@ -66,24 +60,17 @@ impl Node {
         asked: Digest,
         response: Response,
     ) {
-        let buckets = match (origin, &response) {
-            (_, Response::Digests(digests)) if digests[..] == [asked] => None,
-            (Origin::Peer { node, .. }, Response::Digests(_)) => {
-                self.reconcile.co_owned.get(&node).map(Shared::each_bucket)
-            }
-            (_, Response::Digests(_)) => {
-                Some(Shared::new(Ranges::new([0..=u64::MAX])).each_bucket())
-            }
-            _ => return self.respond(origin, response),
-        };
-        match buckets {
-            Some(sets) => {
-                self.store(StoreRequest::Digests { sets }, StoreWaiter::Short { origin, salt });
-            }
-            None => {
+        match response {
+            Response::Digests(digests) if digests[..] == [asked] => {
                 let overview = Overview { whole: asked, short: Vec::new() };
                 self.respond(origin, Response::Overview(overview));
             }
+            Response::Digests(_) => {
+                let ranges = self.shared_with(origin).map(|shared| shared.everything());
+                let request = StoreRequest::Buckets { ranges: ranges.unwrap_or_default() };
+                self.store(request, StoreWaiter::Short { origin, salt });
+            }
+            response => self.respond(origin, response),
         }
     }
 
@@ -93,6 +80,18 @@ impl Node {
         let whole = digests.iter().copied().fold(Digest::default(), Digest::combine);
         let short = digests.iter().map(|digest| short_digest(digest, salt)).collect();
         self.respond(origin, Response::Overview(Overview { whole, short }));
+    }
+}
+
+impl Node {
+    /// What whoever asks may ask about.
+    fn shared_with(&self, origin: Origin) -> Option<Shared> {
+        match origin {
+            Origin::Peer { node, .. } => self.reconcile.co_owned.get(&node).cloned(),
+            Origin::Own { .. } | Origin::Outside { .. } => {
+                Some(Shared(Arc::new(Ranges::new([0..=u64::MAX]))))
+            }
+        }
     }
 }
 

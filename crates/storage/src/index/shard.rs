@@ -237,17 +237,27 @@ impl Shard {
     /// The digest of the records with these tokens that are not damaged. Looks at no more of them one by one than are
     /// in two sixteenths of the shard.
     pub(crate) fn digest(&self, tokens: &RangeInclusive<u64>, writers: &Writers) -> Digest {
-        let of_bucket = |(at, part): (usize, RangeInclusive<u64>)| {
+        self.bucket_digests(tokens, writers)
+            .fold(Digest::default(), |sum, (_, digest)| sum.combine(digest))
+    }
+
+    /// The same for each of its buckets that have some of these tokens, with their numbers among all buckets.
+    pub(crate) fn bucket_digests(
+        &self,
+        tokens: &RangeInclusive<u64>,
+        writers: &Writers,
+    ) -> impl Iterator<Item = (usize, Digest)> {
+        let first = shard_of(self.first_token) * BUCKETS;
+        self.buckets_of(tokens).map(move |(at, part)| {
             if is_whole(&part) {
-                return self.digests[at];
+                return (first + at, self.digests[at]);
             }
             let mut digest = Digest::default();
             self.entries_of(&part)
                 .filter(|entry| !entry.is_damaged())
                 .for_each(|entry| digest.add(entry.digest_hash(writers)));
-            digest
-        };
-        self.buckets_of(tokens).map(of_bucket).fold(Digest::default(), Digest::combine)
+            (first + at, digest)
+        })
     }
 
     /// Adds the records with these tokens that are not damaged to `sum`. Looks at them one by one unless sketches of as
@@ -277,6 +287,18 @@ impl Shard {
             let start = self.first_token + at as u64 * (BUCKET_SPAN + 1);
             (at, first.max(start)..=last.min(start + BUCKET_SPAN))
         })
+    }
+
+    /// The numbers among all buckets of those of a shard that have some of these tokens.
+    pub(crate) fn buckets_among(
+        number: usize,
+        tokens: &RangeInclusive<u64>,
+    ) -> impl Iterator<Item = usize> {
+        let first = number * BUCKETS;
+        let from = if shard_of(*tokens.start()) < number { 0 } else { bucket(*tokens.start()) };
+        let is_last = shard_of(*tokens.end()) == number;
+        let to = if is_last { bucket(*tokens.end()) } else { BUCKETS - 1 };
+        first + from..=first + to
     }
 
     fn entries_of(&self, tokens: &RangeInclusive<u64>) -> impl Iterator<Item = &Entry> {
@@ -669,6 +691,13 @@ mod tests {
                 let a = if both_within { first_token() + (a & SHARD_SPAN) } else { a };
                 let range = a.min(b)..=a.max(b);
                 prop_assert_eq!(shard.digest(&range, &writers), model.digest(&range, &writers));
+                let buckets: Vec<usize> =
+                    shard.bucket_digests(&range, &writers).map(|(bucket, _)| bucket).collect();
+                if range.end() >= &first_token() && range.start() <= &(first_token() + SHARD_SPAN) {
+                    prop_assert!(Shard::buckets_among(NUMBER, &range).eq(buckets));
+                } else {
+                    prop_assert!(buckets.is_empty());
+                }
                 let mut sum = Sketch::new(6);
                 shard.add_to_sketch(&mut sum, &range, &writers);
                 prop_assert_eq!(sum, model.sketch(6, &range, &writers));
