@@ -7,6 +7,7 @@ use quorate_record::Digest;
 
 use crate::difference::{Listing, Move, difference};
 use crate::ranges::{Ranges, Span};
+use crate::sketch_exchange::{GroupSketch, Overview};
 
 /// The most spans that one question for digests has.
 pub const MAX_SPANS: usize = 64;
@@ -48,15 +49,35 @@ pub enum ExchangeEvent<S> {
         /// At the peer.
         remote: Listing<S>,
     },
+    /// What the two hold in all buckets.
+    Overview {
+        /// The digest of each of [`Ranges::buckets`] at this node; not needed if the peer holds the
+        /// same.
+        local: Vec<Digest>,
+        /// What the peer says, under the salt asked for.
+        remote: Overview,
+    },
+    /// What is in the groups asked for, in their order.
+    Sketches {
+        /// Of this node.
+        local: Vec<GroupSketch>,
+        /// Of the peer.
+        remote: Vec<GroupSketch>,
+    },
     /// What was to be pulled has been merged here.
     Pulled {
         /// How many records came.
         records: usize,
+        /// How many of what was asked for did not, as it cannot be read there or may not be kept
+        /// here.
+        left: usize,
     },
     /// What was to be pushed has been merged by the peer.
     Pushed {
         /// How many records went.
         records: usize,
+        /// How many did not, as they cannot be read here or may not be kept there.
+        left: usize,
     },
     /// The answer will not come: the peer is lost, or something is damaged or unreadable on either
     /// side. Never to be reported as an empty answer, which would read as "has nothing".
@@ -79,6 +100,17 @@ pub enum ExchangeAction {
         /// The most records that a side may list; if it has more, its listing is not complete.
         limit: usize,
     },
+    /// Ask the peer for an [`Overview`] of all that both own.
+    Overview {
+        /// For the short digests.
+        salt: u64,
+    },
+    /// Ask both sides for a sketch of [`SKETCH_CELLS`](crate::SKETCH_CELLS) cells per group of
+    /// buckets: of the records in them that are in the ranges.
+    Sketches {
+        /// 1 to [`MAX_GROUPS`](crate::MAX_GROUPS) groups of buckets, none of them twice.
+        groups: Vec<Vec<u16>>,
+    },
     /// Fetch all records at these tokens from the peer and merge them here, in as many messages as
     /// their size takes.
     Pull {
@@ -96,10 +128,13 @@ pub enum ExchangeAction {
 }
 
 /// How an [`Exchange`] ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
     /// Everything was compared, and all that differed has moved.
+    #[default]
     Complete,
+    /// Everything was compared, but some of what differs could not be moved: see [`Summary::left`].
+    Partial,
     /// [`Limits::max_records`] was reached; there may be more.
     Truncated,
     /// It was told to [abort](ExchangeEvent::Aborted), or the peer answered something else than it
@@ -108,7 +143,7 @@ pub enum Outcome {
 }
 
 /// What an [`Exchange`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// How it ended.
     pub outcome: Outcome,
@@ -118,6 +153,9 @@ pub struct Summary {
     pub pulled: usize,
     /// Records pushed.
     pub pushed: usize,
+    /// Records, or tokens that have some, that were to move and did not: they cannot be read, or
+    /// were refused.
+    pub left: usize,
     /// Spans whose digests differed though their lists were the same. A write that came in between
     /// does that; the same spans again and again mean that a digest does not match its records.
     pub unexplained: u64,
@@ -165,6 +203,7 @@ pub struct Exchange<S> {
     compared: u64,
     pulled: usize,
     pushed: usize,
+    left: usize,
     unexplained: u64,
     actions: VecDeque<ExchangeAction>,
     stamps: std::marker::PhantomData<S>,
@@ -190,6 +229,7 @@ impl<S: Clone + Ord> Exchange<S> {
             compared: 0,
             pulled: 0,
             pushed: 0,
+            left: 0,
             unexplained: 0,
             actions: VecDeque::new(),
             stamps: std::marker::PhantomData,
@@ -210,12 +250,14 @@ impl<S: Clone + Ord> Exchange<S> {
             (Waiting::Listing(span), ExchangeEvent::Listed { local, remote }) => {
                 self.plan(span, local, remote);
             }
-            (Waiting::Pulling { push, cut_at, span }, ExchangeEvent::Pulled { records }) => {
+            (Waiting::Pulling { push, cut_at, span }, ExchangeEvent::Pulled { records, left }) => {
                 self.pulled = self.pulled.saturating_add(records);
+                self.left = self.left.saturating_add(left);
                 self.push(push, cut_at, span);
             }
-            (Waiting::Pushing { cut_at, .. }, ExchangeEvent::Pushed { records }) => {
+            (Waiting::Pushing { cut_at, .. }, ExchangeEvent::Pushed { records, left }) => {
                 self.pushed = self.pushed.saturating_add(records);
+                self.left = self.left.saturating_add(left);
                 self.go_on(cut_at);
             }
             (waiting, _) => self.waiting = waiting,
@@ -372,6 +414,10 @@ impl<S: Clone + Ord> Exchange<S> {
     }
 
     fn finish(&mut self, outcome: Outcome, resume_at: u64) {
+        let outcome = match outcome {
+            Outcome::Complete if self.left > 0 => Outcome::Partial,
+            outcome => outcome,
+        };
         self.waiting = Waiting::Nothing;
         self.work.clear();
         self.actions.push_back(ExchangeAction::Done(Summary {
@@ -379,6 +425,7 @@ impl<S: Clone + Ord> Exchange<S> {
             compared: self.compared,
             pulled: self.pulled,
             pushed: self.pushed,
+            left: self.left,
             unexplained: self.unexplained,
             resume_at,
         }));
@@ -436,7 +483,7 @@ mod tests {
     }
 
     fn summary(outcome: Outcome, pulled: usize, pushed: usize) -> Summary {
-        Summary { outcome, compared: 0, pulled, pushed, unexplained: 0, resume_at: 0 }
+        Summary { outcome, pulled, pushed, ..Summary::default() }
     }
 
     #[test]
@@ -474,9 +521,9 @@ mod tests {
         assert_eq!(actions(&mut exchange), [list(ALL)]);
         exchange.handle(listed(&[(1, 1), (2, 2)], &[(2, 1), (3, 3)]));
         assert_eq!(actions(&mut exchange), [ExchangeAction::Pull { tokens: vec![3] }]);
-        exchange.handle(ExchangeEvent::Pulled { records: 1 });
+        exchange.handle(ExchangeEvent::Pulled { records: 1, left: 0 });
         assert_eq!(actions(&mut exchange), [ExchangeAction::Push { tokens: vec![1, 2] }]);
-        exchange.handle(ExchangeEvent::Pushed { records: 2 });
+        exchange.handle(ExchangeEvent::Pushed { records: 2, left: 0 });
         let done = Summary { compared: 2, ..summary(Outcome::Complete, 1, 2) };
         assert_eq!(actions(&mut exchange), [ExchangeAction::Done(done)]);
     }
@@ -511,7 +558,7 @@ mod tests {
         actions(&mut exchange);
         exchange.handle(listed(&[(1, 1), (2, 1), (3, 1), (4, 1)], &[]));
         assert_eq!(actions(&mut exchange), [ExchangeAction::Push { tokens: vec![3, 4] }]);
-        exchange.handle(ExchangeEvent::Pushed { records: 2 });
+        exchange.handle(ExchangeEvent::Pushed { records: 2, left: 0 });
         let done = Summary { compared: 4, resume_at: 1, ..summary(Outcome::Truncated, 0, 2) };
         assert_eq!(actions(&mut exchange), [ExchangeAction::Done(done)]);
     }
@@ -542,7 +589,7 @@ mod tests {
         exchange.handle(ExchangeEvent::Aborted);
         let done = Summary { compared: 1, resume_at: 3 << 60, ..summary(Outcome::Aborted, 0, 0) };
         assert_eq!(actions(&mut exchange), [ExchangeAction::Done(done)]);
-        exchange.handle(ExchangeEvent::Pulled { records: 1 });
+        exchange.handle(ExchangeEvent::Pulled { records: 1, left: 0 });
         exchange.handle(ExchangeEvent::Aborted);
         assert_eq!(actions(&mut exchange), []);
     }
@@ -610,8 +657,8 @@ mod tests {
         let mut exchange = exchange(200, 0);
         actions(&mut exchange);
         exchange.handle(listed(&[], &[(1, 1)]));
-        exchange.handle(ExchangeEvent::Pulled { records: 3 });
-        exchange.handle(ExchangeEvent::Pushed { records: 3 });
+        exchange.handle(ExchangeEvent::Pulled { records: 3, left: 0 });
+        exchange.handle(ExchangeEvent::Pushed { records: 3, left: 0 });
         assert_eq!(actions(&mut exchange), []);
         exchange.handle(digests(&[digest(0, 0)], &[digest(0, 0)]));
         let done = ExchangeAction::Done(summary(Outcome::Complete, 0, 0));

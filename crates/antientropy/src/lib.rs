@@ -1,14 +1,18 @@
 //! Compares a token range between two replicas and says which records must move.
 //!
 //! Replicas drift apart: a hint expired, a disk was replaced, a message was lost. Anti-entropy finds
-//! and mends it without any read or write (Dynamo §4.7). An [`Exchange`] is one comparison between
-//! this node and one peer, over the [`Ranges`] that both own and nothing else: first one digest of
-//! everything, then digests of ever smaller spans where the two sides differ, then lists of what is
-//! in them, then only the records that differ, both ways. [`Rounds`] says with whom to run the next
-//! one and when, and keeps the totals.
+//! and mends it without any read or write (Dynamo §4.7). A [`SketchExchange`] is one comparison
+//! between this node and one peer, over the [`Ranges`] that both own and nothing else: first an
+//! overview of all buckets, then [`Sketch`]es of those in which the two sides differ, then only the
+//! records that differ, both ways. What it costs is in proportion to what differs. Where that is too
+//! much for sketches, or a peer does not know them, an [`Exchange`] asks for digests of ever smaller
+//! spans, and for lists of what is in them. [`Rounds`] says with whom to run the next one and when,
+//! and keeps the totals.
 //!
-//! Both are pure: the driver asks the two replicas and reports what they said. An exchange only ever
+//! All are pure: the driver asks the two replicas and reports what they said. An exchange only ever
 //! merges, so it may be stopped at any point and repeated at will.
+//!
+//! An exchange by lists alone, which is the simplest:
 //!
 //! ```
 //! use quorate_antientropy::{Exchange, ExchangeAction, ExchangeEvent, Limits, Listing, Ranges};
@@ -38,9 +42,12 @@
 //!         },
 //!         ExchangeAction::Pull { tokens } => {
 //!             pulled.extend(tokens);
-//!             ExchangeEvent::Pulled { records: 1 }
+//!             ExchangeEvent::Pulled { records: 1, left: 0 }
 //!         }
 //!         ExchangeAction::Push { .. } => unreachable!("nothing is newer here"),
+//!         ExchangeAction::Overview { .. } | ExchangeAction::Sketches { .. } => {
+//!             unreachable!("a `SketchExchange` asks for those")
+//!         }
 //!         ExchangeAction::Done(summary) => {
 //!             assert_eq!((summary.pulled, summary.pushed), (1, 0));
 //!             break;
@@ -73,12 +80,20 @@ macro_rules! buggify {
     }};
 }
 
+mod buckets;
 mod difference;
 mod exchange;
 mod ranges;
 mod rounds;
+mod sketch;
+mod sketch_exchange;
 
+pub use buckets::{BUCKETS, bucket_of, bucket_span, short_digest};
 pub use difference::Listing;
 pub use exchange::{Exchange, ExchangeAction, ExchangeEvent, Limits, MAX_SPANS, Outcome, Summary};
 pub use ranges::Ranges;
 pub use rounds::{Report, Rounds, RoundsStats};
+pub use sketch::{Cell, Difference, Sketch, Symbol};
+pub use sketch_exchange::{
+    Differing, GroupSketch, MAX_GROUPS, Overview, SKETCH_CELLS, SketchExchange,
+};

@@ -54,12 +54,24 @@ pub struct RoundsStats<I> {
     pub last_error: Option<String>,
 }
 
-/// Runs exchanges one at a time, with each peer in turn, and remembers where each left off.
+/// The most exchanges that run at a time; each is with another peer.
+const MOST_RUNNING: usize = 8;
+
+/// After an exchange that moved more than this the next one with that peer comes soon. A few always
+/// differ where clients write: what is on its way.
+const MANY_RECORDS: usize = 64;
+
+/// Begins exchanges with each peer in turn, at most one at a time with each, and remembers where
+/// each left off.
 #[derive(Clone, Debug)]
 pub struct Rounds<I> {
     interval: Duration,
     next_at: Instant,
-    running: Option<(I, Instant)>,
+    last_turn: Option<I>,
+    /// Peers that are not to wait for their turn, and from when on.
+    hurried: BTreeMap<I, Instant>,
+    /// Since when.
+    running: BTreeMap<I, Instant>,
     resume_at: BTreeMap<I, u64>,
     stats: RoundsStats<I>,
 }
@@ -90,36 +102,69 @@ impl<I: Copy + Ord + Debug> Rounds<I> {
             last_error: None,
         };
         let next_at = now + interval;
-        Self { interval, next_at, running: None, resume_at: BTreeMap::new(), stats }
+        Self {
+            interval,
+            next_at,
+            last_turn: None,
+            hurried: BTreeMap::new(),
+            running: BTreeMap::new(),
+            resume_at: BTreeMap::new(),
+            stats,
+        }
     }
 
-    /// The next exchange is due now.
-    pub fn hurry(&mut self, now: Instant) {
-        self.next_at = self.next_at.min(now);
-    }
-
-    /// Begins the next exchange if it is due and none is running. Returns the peer and where to
-    /// [start](crate::Exchange::start); [`finish`](Self::finish) must follow.
+    /// Begins the next exchange if one is due. Returns the peer, and where to
+    /// [start](crate::SketchExchange::start) if there was an exchange with it before;
+    /// [`finish`](Self::finish) must follow. To be called until it returns nothing.
     ///
     /// `peers` are those that share ranges with this node and are up. Each gets its turn, in the
     /// order of their ids; one that is away now is passed over.
-    pub fn begin(&mut self, peers: impl IntoIterator<Item = I>, now: Instant) -> Option<(I, u64)> {
-        if self.running.is_some() || now < self.next_at {
+    pub fn begin(
+        &mut self,
+        peers: impl IntoIterator<Item = I>,
+        now: Instant,
+    ) -> Option<(I, Option<u64>)> {
+        let is_due = self.next_wake().is_some_and(|at| at <= now);
+        if !is_due {
             return None;
         }
-        self.next_at = now + self.interval;
-        let last = self.stats.last_peer;
-        let peer = peers.into_iter().min_by_key(|&peer| (Some(peer) <= last, peer))?;
-        self.running = Some((peer, now));
-        Some((peer, self.resume_at.get(&peer).copied().unwrap_or(0)))
+        let idle = peers.into_iter().filter(|peer| !self.running.contains_key(peer));
+        let idle: Vec<I> = idle.collect();
+        let mut due = self.hurried.iter().filter(|(_, at)| **at <= now).map(|(peer, _)| *peer);
+        let peer = if let Some(peer) = due.find(|peer| idle.contains(peer)) {
+            peer
+        } else {
+            // Whoever is in a hurry and away waits for as long as one whose turn it was.
+            let later = now + self.interval;
+            self.hurried.values_mut().filter(|at| **at <= now).for_each(|at| *at = later);
+            if now < self.next_at {
+                return None;
+            }
+            self.next_at = later;
+            let peer = idle.into_iter().min_by_key(|&peer| (Some(peer) <= self.last_turn, peer))?;
+            self.last_turn = Some(peer);
+            peer
+        };
+        self.hurried.remove(&peer);
+        self.running.insert(peer, now);
+        Some((peer, self.resume_at.get(&peer).copied()))
     }
 
-    /// The running exchange has ended. `wall_ms` is the time in milliseconds since the Unix epoch.
-    /// Changes nothing if none is running.
-    pub fn finish(&mut self, report: Report, now: Instant, wall_ms: u64) {
-        let Some((peer, started)) = self.running.take() else { return };
+    /// Has the next exchange with `peer` begin at `at` and not only when it is its turn.
+    pub fn hurry(&mut self, peer: I, at: Instant) {
+        let due = self.hurried.entry(peer).or_insert(at);
+        *due = at.min(*due);
+    }
+
+    /// The running exchange with `peer` has ended. `wall_ms` is the time in milliseconds since the
+    /// Unix epoch. Changes nothing if none is running.
+    pub fn finish(&mut self, peer: I, report: Report, now: Instant, wall_ms: u64) {
+        let Some(started) = self.running.remove(&peer) else { return };
         let Report { summary, bytes_sent, bytes_received, error } = report;
         self.resume_at.insert(peer, summary.resume_at);
+        if summary.pulled.saturating_add(summary.pushed) > MANY_RECORDS {
+            self.hurry(peer, now + self.interval / 4);
+        }
         let stats = &mut self.stats;
         stats.exchanges += 1;
         stats.last_peer = Some(peer);
@@ -140,16 +185,15 @@ impl<I: Copy + Ord + Debug> Rounds<I> {
         }
     }
 
-    /// The peer of the running exchange.
-    #[must_use]
-    pub fn running(&self) -> Option<I> {
-        self.running.map(|(peer, _)| peer)
-    }
-
-    /// When to [`begin`](Self::begin) next; `None` while an exchange is running.
+    /// When to [`begin`](Self::begin) next; `None` while as many exchanges are running as may.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
-        self.running.is_none().then_some(self.next_at)
+        if self.running.len() >= MOST_RUNNING {
+            return None;
+        }
+        // With one that is in a hurry and running, the next begins when that has ended.
+        let idle = self.hurried.iter().filter(|(peer, _)| !self.running.contains_key(peer));
+        idle.map(|(_, at)| *at).chain([self.next_at]).min()
     }
 
     /// What came of it so far.
@@ -171,8 +215,14 @@ mod tests {
     }
 
     fn report(outcome: Outcome, resume_at: u64) -> Report {
-        let summary =
-            Summary { outcome, compared: 10, pulled: 2, pushed: 1, unexplained: 0, resume_at };
+        let summary = Summary {
+            outcome,
+            compared: 10,
+            pulled: 2,
+            pushed: 1,
+            resume_at,
+            ..Summary::default()
+        };
         let error = (outcome == Outcome::Aborted).then(|| "peer lost".to_owned());
         Report { summary, bytes_sent: 100, bytes_received: 50, error }
     }
@@ -183,9 +233,9 @@ mod tests {
         let mut rounds = Rounds::new(INTERVAL, now);
         let mut turn = |peers: &[u8]| {
             now += INTERVAL;
-            let begun = rounds.begin(peers.iter().copied(), now);
-            rounds.finish(report(Outcome::Complete, 0), now, 0);
-            begun.map(|(peer, _)| peer)
+            let (peer, _) = rounds.begin(peers.iter().copied(), now)?;
+            rounds.finish(peer, report(Outcome::Complete, 0), now, 0);
+            Some(peer)
         };
         assert_eq!(turn(&[5, 2, 9]), Some(2));
         assert_eq!(turn(&[2, 5, 9]), Some(5));
@@ -198,16 +248,60 @@ mod tests {
     }
 
     #[test]
-    fn one_exchange_runs_at_a_time_and_one_is_begun_an_interval() {
+    fn a_long_exchange_with_one_peer_holds_no_other_up() {
         let start = origin();
         let mut rounds = Rounds::new(INTERVAL, start);
         assert_eq!(rounds.next_wake(), Some(start + INTERVAL));
-        assert_eq!(rounds.begin([2], start), None);
-        assert_eq!(rounds.begin([2], start + INTERVAL), Some((2, 0)));
-        assert_eq!((rounds.running(), rounds.next_wake()), (Some(2), None));
-        assert_eq!(rounds.begin([3], start + INTERVAL * 9), None);
-        rounds.finish(report(Outcome::Complete, 0), start + INTERVAL * 9, 0);
-        assert_eq!(rounds.begin([2, 3], start + INTERVAL * 9), Some((3, 0)));
+        assert_eq!(rounds.begin([2, 3], start), None);
+        assert_eq!(rounds.begin([2, 3], start + INTERVAL), Some((2, None)));
+        assert_eq!(rounds.begin([2, 3], start + INTERVAL), None, "one an interval");
+        assert_eq!(rounds.next_wake(), Some(start + INTERVAL * 2));
+        assert_eq!(rounds.begin([2, 3], start + INTERVAL * 2), Some((3, None)));
+        assert_eq!(rounds.begin([2, 3], start + INTERVAL * 3), None, "one at a time with each");
+        assert_eq!(rounds.next_wake(), Some(start + INTERVAL * 4));
+        rounds.finish(2, report(Outcome::Complete, 7), start + INTERVAL * 3, 0);
+        assert_eq!(rounds.begin([2, 3], start + INTERVAL * 4), Some((2, Some(7))));
+    }
+
+    #[test]
+    fn so_many_exchanges_run_at_a_time_and_no_more() {
+        let start = origin();
+        let mut rounds = Rounds::new(INTERVAL, start);
+        (0..20).for_each(|peer| rounds.hurry(peer, start));
+        let begun = (0..20).filter_map(|_| rounds.begin(0..20, start));
+        assert_eq!(begun.count(), MOST_RUNNING);
+        assert_eq!(rounds.next_wake(), None);
+        rounds.finish(0, report(Outcome::Complete, 0), start, 0);
+        assert_eq!(rounds.begin(0..20, start), Some((8, None)));
+    }
+
+    #[test]
+    fn a_peer_in_a_hurry_does_not_wait_for_its_turn() {
+        let start = origin();
+        let mut rounds = Rounds::new(INTERVAL, start);
+        rounds.hurry(3, start + INTERVAL / 2);
+        rounds.hurry(3, start + INTERVAL);
+        assert_eq!(rounds.next_wake(), Some(start + INTERVAL / 2));
+        assert_eq!(rounds.begin([2], start + INTERVAL / 2), None, "it is away");
+        assert_eq!(rounds.next_wake(), Some(start + INTERVAL), "and is not asked for at once");
+        assert_eq!(rounds.begin([2, 3], start + INTERVAL), Some((2, None)));
+        assert_eq!(rounds.begin([2, 3], start + INTERVAL * 3 / 2), Some((3, None)));
+        rounds.hurry(3, start);
+        assert_eq!(rounds.begin([2, 3], start + INTERVAL * 3 / 2), None, "it runs");
+        rounds.finish(3, report(Outcome::Complete, 0), start + INTERVAL * 3 / 2, 0);
+        assert_eq!(rounds.begin([2, 3], start + INTERVAL * 3 / 2), Some((3, Some(0))));
+    }
+
+    #[test]
+    fn where_much_differed_the_next_exchange_comes_soon() {
+        let start = origin();
+        let mut rounds = Rounds::new(INTERVAL, start);
+        rounds.begin([2, 3], start + INTERVAL);
+        let mut much = report(Outcome::Complete, 0);
+        much.summary.pulled = 1_000;
+        rounds.finish(2, much, start + INTERVAL, 0);
+        assert_eq!(rounds.next_wake(), Some(start + INTERVAL + INTERVAL / 4));
+        assert_eq!(rounds.begin([2, 3], start + INTERVAL * 5 / 4), Some((2, Some(0))));
     }
 
     #[test]
@@ -215,10 +309,10 @@ mod tests {
         let start = origin();
         let mut rounds = Rounds::new(INTERVAL, start);
         rounds.begin([2, 3], start + INTERVAL);
-        rounds.finish(report(Outcome::Truncated, 42), start + INTERVAL, 0);
-        assert_eq!(rounds.begin([2, 3], start + INTERVAL * 2), Some((3, 0)));
-        rounds.finish(report(Outcome::Complete, 7), start + INTERVAL * 2, 0);
-        assert_eq!(rounds.begin([2, 3], start + INTERVAL * 3), Some((2, 42)));
+        rounds.finish(2, report(Outcome::Truncated, 42), start + INTERVAL, 0);
+        assert_eq!(rounds.begin([2, 3], start + INTERVAL * 2), Some((3, None)));
+        rounds.finish(3, report(Outcome::Complete, 7), start + INTERVAL * 2, 0);
+        assert_eq!(rounds.begin([2, 3], start + INTERVAL * 3), Some((2, Some(42))));
     }
 
     #[test]
@@ -227,9 +321,9 @@ mod tests {
         let mut rounds = Rounds::new(INTERVAL, start);
         for (i, outcome) in [(1, Outcome::Aborted), (2, Outcome::Complete)] {
             rounds.begin([2], start + INTERVAL * i);
-            rounds.finish(report(outcome, 0), start + INTERVAL * i + INTERVAL, 123);
+            rounds.finish(2, report(outcome, 0), start + INTERVAL * i + INTERVAL, 123);
         }
-        rounds.finish(report(Outcome::Aborted, 0), start, 0);
+        rounds.finish(2, report(Outcome::Aborted, 0), start, 0);
         let stats = rounds.stats();
         assert_eq!((stats.exchanges, stats.total_errors), (2, 1));
         assert_eq!(stats.last_error.as_deref(), Some("peer lost"));

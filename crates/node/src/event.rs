@@ -51,6 +51,14 @@ pub enum Event {
         /// The request's id.
         id: u64,
     },
+    /// A request to a peer could not be sent: the version of the protocol that the two speak does
+    /// not have it.
+    Unspoken {
+        /// The peer.
+        to: NodeId,
+        /// The request's id.
+        id: u64,
+    },
     /// A connection to a peer stands.
     Connected {
         /// The peer.
@@ -97,7 +105,7 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Send a request to a peer. If that cannot be done at once, it is to be reported as
-    /// [`Event::Unsent`].
+    /// [`Event::Unsent`] or [`Event::Unspoken`].
     Send {
         /// The peer.
         to: NodeId,
@@ -181,6 +189,20 @@ pub enum StoreRequest {
     Digests {
         /// Each gets one digest; the ranges of a set are disjoint.
         sets: Vec<Vec<RangeInclusive<u64>>>,
+    },
+    /// Summarise each bucket of the token space that has tokens in these ranges, as far as it has, in
+    /// the same way. Ends in [`Response::Digests`].
+    Buckets {
+        /// Disjoint and in order.
+        ranges: Vec<RangeInclusive<u64>>,
+    },
+    /// Sum sets of token ranges up in sketches, without what is known to be damaged. Ends in
+    /// [`Response::Sketches`].
+    Sketches {
+        /// Each gets one digest and one sketch; the ranges of a set are disjoint.
+        sets: Vec<Vec<RangeInclusive<u64>>>,
+        /// How many cells each sketch has.
+        cells: usize,
     },
     /// List token ranges, at most `limit` records, without what is known to be damaged. Ends in
     /// [`Response::Listed`].

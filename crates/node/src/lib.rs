@@ -104,13 +104,14 @@ pub use counters::Counters;
 pub use event::{Action, Event, Now, StoreReply, StoreRequest};
 pub use horizon::HorizonStatus;
 pub use message::{
-    MAX_BATCH_BYTES, MAX_ITEMS, MAX_SPANS, Message, PutOutcome, Refusal, Request, Response,
-    Standing,
+    MAX_BATCH_BYTES, MAX_BUCKETS, MAX_CELLS, MAX_GROUPS, MAX_ITEMS, MAX_SPANS, Message, PutOutcome,
+    Refusal, Request, Response, Standing,
 };
 pub use node::Node;
 pub use notes::{Notes, NotesError};
 pub use options::NodeOptions;
 pub use peers::PeerStatus;
+pub use quorate_antientropy::{Cell, GroupSketch, Overview, Sketch, Symbol};
 pub use ranges::OwnedRange;
 pub use rebuild::Recovery;
 pub use reconcile::Comparison;

@@ -1,5 +1,6 @@
 use std::{ops::RangeInclusive, time::Duration};
 
+use quorate_antientropy::{GroupSketch, Overview};
 use quorate_record::{Digest, Key, NodeId, Record, Stamp, Timestamp, Version};
 
 /// What one node sends another over their stream.
@@ -85,6 +86,20 @@ pub enum Request {
         /// At most [`MAX_SPANS`].
         spans: Vec<RangeInclusive<u64>>,
     },
+    /// Give an overview of what you hold in all buckets of the token space, as far as you and the
+    /// asker both own them. Answered by [`Response::Overview`].
+    Overview {
+        /// For the short digests.
+        salt: u64,
+        /// What the asker holds in all of them. If you hold the same, say just that.
+        whole: Digest,
+    },
+    /// Sum up what you hold in each of these groups of buckets, as far as you and the asker both own
+    /// it. Answered by [`Response::Sketches`].
+    Sketches {
+        /// At most [`MAX_GROUPS`] with at most [`MAX_BUCKETS`] buckets together.
+        groups: Vec<Vec<u16>>,
+    },
     /// List what you hold in this span of the token space, as far as you and the asker both own
     /// it. Answered by [`Response::Listed`].
     List {
@@ -132,6 +147,10 @@ pub enum Response {
     Merged(Vec<PutOutcome>),
     /// To [`Request::Digests`]: one digest a span, in its order.
     Digests(Vec<Digest>),
+    /// To [`Request::Overview`].
+    Overview(Overview),
+    /// To [`Request::Sketches`]: one a group, in its order.
+    Sketches(Vec<GroupSketch>),
     /// To [`Request::List`].
     Listed {
         /// Token and stamp of each record, in token order.
@@ -255,6 +274,15 @@ pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
 /// Most spans in a [`Request::Digests`].
 pub const MAX_SPANS: usize = quorate_antientropy::MAX_SPANS;
+
+/// Most groups in a [`Request::Sketches`].
+pub const MAX_GROUPS: usize = quorate_antientropy::MAX_GROUPS;
+
+/// Most buckets in a [`Request::Sketches`] or [`Response::Overview`]: all there are.
+pub const MAX_BUCKETS: usize = quorate_antientropy::BUCKETS;
+
+/// Most cells in a sketch of a [`Response::Sketches`].
+pub const MAX_CELLS: usize = quorate_antientropy::SKETCH_CELLS;
 
 /// Most items in a list of tokens, stamps or records.
 pub const MAX_ITEMS: usize = 1024;

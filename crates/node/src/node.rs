@@ -10,7 +10,7 @@ use quorate_record::{Hint, HybridClock, NodeId, Timestamp, Writer};
 use quorate_ring::Ring;
 
 use crate::{
-    Action, Counters, Event, NodeOptions, Notes, Now, PutOutcome, Request, Response,
+    Action, Counters, Event, NodeOptions, Notes, Now, PutOutcome, Refusal, Request, Response,
     admission::Admission,
     call::Call,
     handoff::{self, HintWaiter},
@@ -162,6 +162,9 @@ impl Node {
             Event::Received { from, via, message } => self.received(from, via, message, now),
             Event::Gone { node } => self.declare_gone(node, now),
             Event::Unsent { to, id } => self.unsent(to, id, now),
+            Event::Unspoken { to, id } => {
+                self.answered(to, id, Response::Refused(Refusal::Malformed), now);
+            }
             Event::Connected { peer, incarnation } => self.met(peer, incarnation, now),
             Event::Lost { peer } => self.lost(peer, now),
             Event::Store { id, reply } => self.store_replied(id, reply, now),
@@ -205,7 +208,7 @@ impl Node {
             self.run_membership(now);
             self.run_hints(now);
             self.run_sweep(now);
-            self.run_exchange(now);
+            self.run_exchanges(now);
             self.run_heal(now);
             if self.inbox.is_empty() {
                 return;

@@ -26,7 +26,8 @@ pub struct NodeOptions {
     pub hint_max_bytes: u64,
     /// How often to compare with a peer; `None` never.
     pub anti_entropy_interval: Option<Duration>,
-    /// Most records that one comparison moves.
+    /// Most records that a comparison moves at a time. It goes on with the next so many until all
+    /// that differs has moved, but not faster than clients leave it time to.
     pub anti_entropy_max_per_tick: usize,
     /// Most client requests at work at once, those answered but not finished included.
     pub max_requests: usize,

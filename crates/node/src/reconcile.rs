@@ -1,24 +1,30 @@
-//! Anti-entropy: drives one exchange at a time with the peers that share ranges with this node.
+//! Anti-entropy: drives exchanges with the peers that share ranges with this node, one at a time
+//! with each.
+
+mod running;
+mod serving;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     ops::RangeInclusive,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use quorate_antientropy::{
-    Exchange, ExchangeAction, ExchangeEvent, Limits, Listing, Outcome as Ending, Ranges, Report,
-    Rounds, RoundsStats, Summary,
+    Differing, ExchangeAction, Limits, Outcome as Ending, Ranges, Report, Rounds, RoundsStats,
+    SKETCH_CELLS, Summary, bucket_span,
 };
 use quorate_membership::PeerState;
-use quorate_record::{Key, NodeId, Record, Stamp, Timestamp};
+use quorate_quorum::Failure;
+use quorate_record::{Key, NodeId, Record};
 use quorate_ring::Ring;
 
+use self::running::{Asked, Running, Step, Way};
 use crate::{
-    MAX_BATCH_BYTES, MAX_ITEMS, Node, NodeOptions, Now, PutOutcome, Request, Response,
-    StoreRequest,
+    MAX_ITEMS, Node, NodeOptions, Now, PutOutcome, Refusal, Request, Response, StoreRequest,
     call::{Outcome, Waiter},
-    serve::{Origin, StoreWaiter},
+    serve::StoreWaiter,
 };
 
 /// A peer that takes longer for one answer of an exchange is given up.
@@ -28,24 +34,33 @@ const HELD_FOR: Duration = Duration::from_millis(200);
 /// How often exchanges are looked at that nobody begins by himself.
 const UNASKED_EVERY: Duration = Duration::from_secs(10);
 
-/// What one message of an exchange weighs besides its keys, values and stamps, in bytes.
-const MESSAGE_BYTES: u64 = 32;
-/// What a stamp in a list weighs, in bytes.
-const ITEM_BYTES: u64 = 40;
-/// What a record weighs besides its key and value, in bytes.
-const RECORD_BYTES: u64 = 48;
+/// How long an exchange waits when a side has too much to do, at first and at most.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// After so many waits in a row it is given up.
+const MOST_WAITS: u32 = 30;
+
+/// Between two batches an exchange leaves as much time to clients as the first one took, but no more
+/// than this.
+const LONGEST_YIELD: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct Reconcile {
-    co_owned: BTreeMap<NodeId, Ranges>,
+    id: NodeId,
+    co_owned: BTreeMap<NodeId, Shared>,
     rounds: Rounds<NodeId>,
     /// Whether peers are compared with by themselves, and not only when somebody waits for it.
     is_on: bool,
     held_until: Option<Instant>,
     limits: Limits,
-    running: Option<Running>,
+    running: BTreeMap<NodeId, Running>,
     compared: BTreeMap<NodeId, Comparison>,
 }
+
+/// What this node and a peer both own.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared(Arc<Ranges>);
 
 /// How this node stood with a peer when they were last compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,48 +71,10 @@ pub struct Comparison {
     pub since_ms: u64,
     /// Whether nothing differed.
     pub equal: bool,
-    /// Records that were found to differ, and moved; more may differ if it was cut short.
+    /// Keys that were found to differ. They move next, or have moved meanwhile.
     pub differing: u64,
-    /// Whether all ranges that the two share were compared.
+    /// Whether that is all of them; if not, more may differ.
     pub complete: bool,
-}
-
-#[derive(Debug)]
-struct Running {
-    id: u64,
-    peer: NodeId,
-    exchange: Exchange<Stamp>,
-    step: Step,
-    bytes_sent: u64,
-    bytes_received: u64,
-    error: Option<String>,
-    /// The records that are being merged: their keys, and whether they are tombstones.
-    in_transit: Vec<(Key, bool)>,
-    /// Of this node and of the peer, as they were when it began or less.
-    horizons: (Timestamp, Timestamp),
-}
-
-/// What the exchange waits for.
-#[derive(Debug)]
-enum Step {
-    Nothing,
-    /// Both sides' answers to the same question.
-    Both {
-        local: Option<Response>,
-        remote: Option<Response>,
-    },
-    /// Records on their way from one side to the other.
-    Move {
-        way: Way,
-        tokens: VecDeque<u64>,
-        records: usize,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Pull,
-    Push,
 }
 
 /// Which of its questions an exchange has an answer to.
@@ -107,6 +84,20 @@ pub(crate) enum Part {
     Remote,
     Fetched,
     Merged { records: usize },
+}
+
+impl Shared {
+    fn within(&self, span: &RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
+        self.0.within(span).collect()
+    }
+
+    fn everything(&self) -> Vec<RangeInclusive<u64>> {
+        self.within(&(0..=u64::MAX))
+    }
+
+    fn of_buckets(&self, buckets: &[u16]) -> Vec<RangeInclusive<u64>> {
+        buckets.iter().flat_map(|bucket| self.within(&bucket_span(*bucket))).collect()
+    }
 }
 
 impl Reconcile {
@@ -123,21 +114,30 @@ impl Reconcile {
                 false => (peer, Ranges::new(ring.co_owned(&id, &peer))),
             })
             .filter(|(_, ranges)| !ranges.is_empty())
+            .map(|(peer, ranges)| (peer, Shared(Arc::new(ranges))))
             .collect();
         let limits = Limits { max_records: options.anti_entropy_max_per_tick, ..Limits::default() };
         Self {
+            id,
             co_owned,
             rounds: Rounds::new(options.anti_entropy_interval.unwrap_or(UNASKED_EVERY), now),
             is_on: options.anti_entropy_interval.is_some(),
             held_until: None,
             limits,
-            running: None,
+            running: BTreeMap::new(),
             compared: BTreeMap::new(),
         }
     }
 
-    pub(crate) fn next_wake(&self) -> Option<Instant> {
-        self.rounds.next_wake()
+    /// Has the next exchange with `peer` begin as soon as can be, and not only when it is its turn.
+    pub(crate) fn hurry(&mut self, peer: NodeId, now: Instant) {
+        if self.co_owned.contains_key(&peer) {
+            self.rounds.hurry(peer, now);
+        }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.is_on
     }
 
     /// Who owns something that this node owns too.
@@ -145,17 +145,28 @@ impl Reconcile {
         self.co_owned.keys().copied()
     }
 
-    /// The parts of a span that this node and `peer` both own.
-    pub(crate) fn shared(
-        &self,
-        peer: NodeId,
-        span: &RangeInclusive<u64>,
-    ) -> Vec<RangeInclusive<u64>> {
-        self.co_owned.get(&peer).map(|ranges| ranges.within(span).collect()).unwrap_or_default()
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        let begin = self.rounds.next_wake();
+        let go_on = self.running.values().filter_map(|running| running.paused_until);
+        go_on.chain(begin).min()
     }
 
-    pub(crate) fn shares(&self, peer: NodeId, token: u64) -> bool {
-        self.co_owned.get(&peer).is_some_and(|ranges| ranges.contains(token))
+    fn with_id(&mut self, id: u64) -> Option<&mut Running> {
+        self.running.values_mut().find(|running| running.id == id)
+    }
+
+    /// Notes how two replicas stand, as far as it is known.
+    fn note(&mut self, peer: NodeId, differing: Differing, wall_ms: u64) {
+        let equal = differing.keys == 0 && differing.counted;
+        let before = self.compared.get(&peer).filter(|before| before.equal == equal);
+        let comparison = Comparison {
+            as_of_ms: wall_ms,
+            since_ms: before.map_or(wall_ms, |before| before.since_ms),
+            equal,
+            differing: differing.keys,
+            complete: differing.counted,
+        };
+        self.compared.insert(peer, comparison);
     }
 }
 
@@ -173,205 +184,299 @@ impl Node {
         self.reconcile.co_owned.keys().map(|peer| (*peer, compared.get(peer).copied()))
     }
 
-    /// Begins an exchange when one is due, and does what the running one asks for.
-    pub(crate) fn run_exchange(&mut self, now: Now) {
-        self.begin_exchange(now);
-        while let Some(running) = &mut self.reconcile.running
-            && matches!(running.step, Step::Nothing)
-            && let Some(action) = running.exchange.poll_action()
-        {
-            match action {
-                ExchangeAction::Digests { spans } => {
-                    let sets = spans.iter().map(|span| self.shared_with_running(span)).collect();
-                    self.ask_both(StoreRequest::Digests { sets }, Request::Digests { spans }, now);
-                }
-                ExchangeAction::List { span, limit } => {
-                    let ranges = self.shared_with_running(&span);
-                    let limit = limit.min(MAX_ITEMS);
-                    self.ask_both(
-                        StoreRequest::List { ranges, limit },
-                        Request::List { span },
-                        now,
-                    );
-                }
-                ExchangeAction::Pull { tokens } => self.move_records(Way::Pull, tokens, now),
-                ExchangeAction::Push { tokens } => self.move_records(Way::Push, tokens, now),
-                ExchangeAction::Done(summary) => self.end_exchange(summary, now),
-            }
+    /// Begins exchanges that are due, and does what the running ones ask for.
+    pub(crate) fn run_exchanges(&mut self, now: Now) {
+        self.begin_exchanges(now);
+        let can_go_on = |running: &Running| match running.paused_until {
+            Some(until) => until <= now.instant,
+            None => matches!(running.step, Step::Nothing),
+        };
+        while let Some((&peer, _)) = self.reconcile.running.iter().find(|(_, it)| can_go_on(it)) {
+            self.go_on(peer, now);
         }
     }
 
-    fn begin_exchange(&mut self, now: Now) {
-        let is_up = |peer: &NodeId| self.membership.state(*peer) == Some(PeerState::Up);
-        let is_held = self.reconcile.held_until.is_some_and(|until| until > now.instant);
-        let mut peers = if is_held { Vec::new() } else { self.wanted_for_rebuild(now) };
+    fn begin_exchanges(&mut self, now: Now) {
+        let wanted = self.wanted(now);
+        for &peer in &wanted {
+            self.reconcile.hurry(peer, now.instant);
+        }
+        if self.reconcile.rounds.next_wake().is_none_or(|at| at > now.instant) {
+            return;
+        }
+        let up = |peer: &NodeId| self.membership.state(*peer) == Some(PeerState::Up);
         // What is compared later is as good; a client that waits is not.
-        if peers.is_empty() && !self.admission.is_pressed(now.instant) {
-            if !is_held {
-                peers = self.sweep.wanted().filter(is_up).collect();
-            }
-            if peers.is_empty() && self.reconcile.is_on {
-                peers = self.reconcile.co_owners().filter(is_up).collect();
-            } else if !peers.is_empty() {
-                self.reconcile.rounds.hurry(now.instant);
-            }
-        } else {
-            self.reconcile.rounds.hurry(now.instant);
+        let peers: Vec<NodeId> = match self.admission.is_pressed(now.instant) {
+            true => self.wanted_for_rebuild(now),
+            false if self.reconcile.is_on => self.reconcile.co_owners().filter(up).collect(),
+            false => wanted,
+        };
+        while let Some((peer, resume_at)) =
+            self.reconcile.rounds.begin(peers.iter().copied(), now.instant)
+        {
+            let id = self.fresh_id();
+            let theirs = self.lives.standing(peer).map(|standing| standing.horizon);
+            let horizons = (self.horizon_in_force(), theirs.unwrap_or_default());
+            let running = self.reconcile.start(id, (peer, horizons), resume_at, now);
+            self.reconcile.running.insert(peer, running);
+            self.rebuild_begun(peer, id);
         }
-        let reconcile = &mut self.reconcile;
-        let Some((peer, resume_at)) = reconcile.rounds.begin(peers, now.instant) else { return };
-        let ranges = reconcile.co_owned[&peer].clone();
-        let mut limits = reconcile.limits;
-        if buggify!(SmallLeaf) {
-            limits.leaf_records = 1;
-        }
-        let exchange = Exchange::start(ranges, limits, resume_at);
-        let theirs = self.lives.standing(peer).map(|standing| standing.horizon);
-        let horizons = (self.horizon_in_force(), theirs.unwrap_or_default());
-        let id = self.fresh_id();
-        self.reconcile.running = Some(Running {
-            id,
-            peer,
-            exchange,
-            step: Step::Nothing,
-            bytes_sent: 0,
-            bytes_received: 0,
-            error: None,
-            in_transit: Vec::new(),
-            horizons,
-        });
-        self.rebuild_begun(peer, id);
     }
 
-    fn shared_with_running(&self, span: &RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
-        let running = self.reconcile.running.as_ref();
-        running.map(|running| self.reconcile.shared(running.peer, span)).unwrap_or_default()
+    /// With whom somebody waits for a comparison that has not begun.
+    fn wanted(&self, now: Now) -> Vec<NodeId> {
+        if self.reconcile.held_until.is_some_and(|until| until > now.instant) {
+            return Vec::new();
+        }
+        let up = |peer: &NodeId| self.membership.state(*peer) == Some(PeerState::Up);
+        let mut wanted = self.wanted_for_rebuild(now);
+        wanted.extend(self.sweep.wanted().filter(up));
+        wanted.retain(|peer| !self.reconcile.running.contains_key(peer));
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted
     }
 
-    fn ask_both(&mut self, local: StoreRequest, remote: Request, now: Now) {
-        let Some(running) = &mut self.reconcile.running else { return };
+    /// Does the next thing for the exchange with `peer`, which is not waiting for an answer.
+    fn go_on(&mut self, peer: NodeId, now: Now) {
+        let pressed = self.admission.is_pressed(now.instant);
+        let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
+        if running.paused_until.take().is_some() {
+            if let Some(asked) = running.asked.take() {
+                return self.ask(peer, asked, now);
+            }
+            if let Step::Move { .. } = running.step {
+                return self.fetch_next(peer, now);
+            }
+        }
+        let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
+        if pressed && running.error.is_none() {
+            return self.wait(peer, now);
+        }
+        let Some(action) = running.exchange.poll_action() else {
+            debug_assert!(false, "an exchange that waits for nothing asks for something");
+            return running.abort("it asks for nothing");
+        };
+        let shared = &self.reconcile.co_owned[&peer];
+        match action {
+            ExchangeAction::Overview { salt } => {
+                running.step = Step::Whole { salt };
+                let sets = vec![shared.everything()];
+                let id = running.id;
+                self.store(StoreRequest::Digests { sets }, StoreWaiter::Exchange { id });
+            }
+            ExchangeAction::Sketches { groups } => {
+                let sets = groups.iter().map(|group| shared.of_buckets(group)).collect();
+                let local = StoreRequest::Sketches { sets, cells: SKETCH_CELLS };
+                self.ask_both(peer, local, Request::Sketches { groups }, now);
+            }
+            ExchangeAction::Digests { spans } => {
+                let sets = spans.iter().map(|span| shared.within(span)).collect();
+                let local = StoreRequest::Digests { sets };
+                self.ask_both(peer, local, Request::Digests { spans }, now);
+            }
+            ExchangeAction::List { span, limit } => {
+                let ranges = shared.within(&span);
+                let local = StoreRequest::List { ranges, limit: limit.min(MAX_ITEMS) };
+                self.ask_both(peer, local, Request::List { span }, now);
+            }
+            ExchangeAction::Pull { tokens } => self.move_records(peer, Way::Pull, tokens, now),
+            ExchangeAction::Push { tokens } => self.move_records(peer, Way::Push, tokens, now),
+            ExchangeAction::Done(summary) => self.end_exchange(peer, summary, now),
+        }
+    }
+
+    fn ask_both(&mut self, peer: NodeId, local: StoreRequest, remote: Request, now: Now) {
+        let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
         running.step = Step::Both { local: None, remote: None };
-        let (id, peer) = (running.id, running.peer);
+        let id = running.id;
         self.store(local, StoreWaiter::Exchange { id });
-        self.ask_peer(peer, remote, Waiter::Exchange { id, part: Part::Remote }, now);
+        self.ask(peer, Asked { to: peer, body: remote, part: Part::Remote }, now);
     }
 
-    fn ask_peer(&mut self, peer: NodeId, body: Request, waiter: Waiter, now: Now) {
-        if let Some(running) = &mut self.reconcile.running {
-            running.bytes_sent += request_bytes(&body);
+    /// Asks something for the exchange with `peer`, of it or of this node. It is kept to be asked
+    /// again.
+    fn ask(&mut self, peer: NodeId, asked: Asked, now: Now) {
+        let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
+        if asked.to == peer {
+            running.bytes_sent += asked.body.exchange_bytes();
         }
-        self.call_within(ANSWER_TIMEOUT, peer, body, waiter, now);
+        let waiter = Waiter::Exchange { id: running.id, part: asked.part };
+        let (to, body) = (asked.to, asked.body.clone());
+        running.asked = Some(asked);
+        self.call_within(ANSWER_TIMEOUT, to, body, waiter, now);
     }
 
-    fn move_records(&mut self, way: Way, tokens: Vec<u64>, now: Now) {
-        let Some(running) = &mut self.reconcile.running else { return };
-        running.step = Step::Move { way, tokens: tokens.into(), records: 0 };
-        self.fetch_next(now);
+    fn move_records(&mut self, peer: NodeId, way: Way, mut tokens: Vec<u64>, now: Now) {
+        tokens.sort_unstable(); // as answers are
+        let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
+        let (tokens, records, left) = (tokens.into(), 0, 0);
+        running.step = Step::Move { way, tokens, records, left, began: now.instant };
+        self.fetch_next(peer, now);
     }
 
     /// Fetches the next batch of what is to move, or reports that all of it has.
-    fn fetch_next(&mut self, now: Now) {
-        let own = self.id;
-        let Some(running) = &mut self.reconcile.running else { return };
-        let Step::Move { way, tokens, records } = &running.step else { return };
-        let (way, records) = (*way, *records);
+    fn fetch_next(&mut self, peer: NodeId, now: Now) {
+        let most = self.reconcile.limits.max_records.min(MAX_ITEMS);
+        let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
+        let Step::Move { way, tokens, began, .. } = &mut running.step else { return };
+        *began = now.instant;
         if tokens.is_empty() {
-            running.step = Step::Nothing;
-            return running.exchange.handle(match way {
-                Way::Pull => ExchangeEvent::Pulled { records },
-                Way::Push => ExchangeEvent::Pushed { records },
-            });
+            return running.moved_all();
         }
-        let body = Request::Fetch { tokens: tokens.iter().copied().take(MAX_ITEMS).collect() };
-        let (id, peer) = (running.id, running.peer);
-        let waiter = Waiter::Exchange { id, part: Part::Fetched };
-        match way {
-            Way::Pull => self.ask_peer(peer, body, waiter, now),
-            Way::Push => self.call_within(ANSWER_TIMEOUT, own, body, waiter, now),
-        }
+        let to = if *way == Way::Pull { peer } else { self.id };
+        let body = Request::Fetch { tokens: tokens.iter().copied().take(most).collect() };
+        self.ask(peer, Asked { to, body, part: Part::Fetched }, now);
     }
 
-    /// A peer, or this node by a call to itself, has answered the running exchange.
+    /// A peer, or this node by a call to itself or by its store, has answered an exchange.
     pub(crate) fn exchange_answered(&mut self, id: u64, part: Part, outcome: Outcome, now: Now) {
-        let Some(running) = self.reconcile.running.as_mut().filter(|it| it.id == id) else {
-            return;
-        };
+        let Some(running) = self.reconcile.with_id(id) else { return };
+        let peer = running.peer;
         let response = match outcome {
-            Ok(Response::Refused(why)) => return running.abort(&format!("refused: {why}")),
+            Ok(Response::Refused(Refusal::Malformed))
+                if matches!(running.step, Step::Overview { .. }) =>
+            {
+                return running.go_without_sketches();
+            }
+            Ok(Response::Refused(Refusal::Overloaded)) if !matches!(part, Part::Local) => {
+                return self.wait(peer, now);
+            }
+            Ok(Response::Refused(why)) if !matches!(part, Part::Local) => {
+                return running.abort(&format!("refused: {why}"));
+            }
             Ok(response) => response,
+            Err(Failure::Refused) if self.membership.state(peer) == Some(PeerState::Up) => {
+                return self.wait(peer, now);
+            }
             Err(_) => return running.abort("no answer"),
         };
+        running.waits = 0;
+        if let Part::Remote = part {
+            running.bytes_received += response.exchange_bytes();
+        }
         match (part, response) {
-            (Part::Local, response) => running.answered_here(response),
-            (Part::Remote, response) => {
-                running.bytes_received += response_bytes(&response);
-                running.answered_there(response);
+            (Part::Local, response) => self.answered_here(peer, response, now),
+            (Part::Remote, Response::Overview(overview)) => {
+                self.overview_came(peer, overview);
             }
-            (Part::Fetched, Response::Fetched(records)) => self.forward(records, now),
+            (Part::Remote, response) => running.answered_there(response),
+            (Part::Fetched, Response::Fetched(records)) => self.forward(peer, records, now),
             (Part::Merged { records }, Response::Merged(outcomes)) => {
-                self.moved(records, &outcomes, now);
+                self.moved(peer, records, &outcomes, now);
             }
             _ => running.abort("an answer to something else"),
         }
+        self.note_differing(peer, now);
+    }
+
+    fn note_differing(&mut self, peer: NodeId, now: Now) {
+        let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
+        let differing = running.exchange.differing();
+        if differing != running.noted {
+            running.noted = differing;
+            if let Some(differing) = differing {
+                self.reconcile.note(peer, differing, now.wall_ms);
+            }
+        }
+    }
+
+    fn answered_here(&mut self, peer: NodeId, response: Response, now: Now) {
+        let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
+        match (&mut running.step, response) {
+            (Step::Whole { salt }, Response::Digests(digests)) if digests.len() == 1 => {
+                let salt = *salt;
+                running.step = Step::Overview { whole: digests[0] };
+                let body = Request::Overview { salt, whole: digests[0] };
+                self.ask(peer, Asked { to: peer, body, part: Part::Remote }, now);
+            }
+            (_, response) => running.answered_here(response),
+        }
+    }
+
+    fn overview_came(&mut self, peer: NodeId, remote: quorate_antientropy::Overview) {
+        let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
+        let Step::Overview { whole } = running.step else {
+            return running.abort("an answer to something else");
+        };
+        if remote.short.is_empty() && remote.whole != whole {
+            return running.abort("other ranges than these are compared there");
+        }
+        if remote.short.is_empty() {
+            return running.looked(Vec::new(), remote);
+        }
+        let id = running.id;
+        running.step = Step::Buckets { remote };
+        let ranges = self.reconcile.co_owned[&peer].everything();
+        self.store(StoreRequest::Buckets { ranges }, StoreWaiter::Exchange { id });
     }
 
     /// Passes records that were fetched from one side on to the other.
-    fn forward(&mut self, records: Vec<(Key, Record)>, now: Now) {
+    fn forward(&mut self, peer: NodeId, fetched: Vec<(Key, Record)>, now: Now) {
+        let most = self.reconcile.limits.max_records.min(MAX_ITEMS);
         let own = self.id;
-        let Some(running) = &mut self.reconcile.running else { return };
-        let Step::Move { way, tokens, .. } = &mut running.step else { return };
-        let way = *way;
-        match records.last() {
-            Some((key, _)) => {
-                let last = quorate_ring::token(key.as_bytes());
-                while tokens.pop_front().is_some_and(|token| token != last) {}
-            }
-            None => tokens.clear(),
+        let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
+        let Step::Move { way, tokens, left, .. } = &mut running.step else { return };
+        let token = |(key, _): &(Key, Record)| quorate_ring::token(key.as_bytes());
+        let answered = match fetched.last().map(token) {
+            Some(last) => tokens.partition_point(|token| *token <= last),
+            None => most.min(tokens.len()),
+        };
+        let mut found: Vec<u64> = fetched.iter().map(token).collect();
+        found.dedup();
+        // Those in between that did not come cannot be read.
+        *left += answered.saturating_sub(found.len());
+        tokens.drain(..answered);
+        if fetched.is_empty() {
+            return self.fetch_next(peer, now);
         }
-        if records.is_empty() {
-            return self.fetch_next(now);
+        let to = match way {
+            Way::Pull => own,
+            Way::Push => peer,
+        };
+        if to == own {
+            running.bytes_received += serving::records_bytes(&fetched);
         }
-        running.in_transit =
-            records.iter().map(|(key, record)| (key.clone(), record.is_tombstone())).collect();
-        let (id, peer) = (running.id, running.peer);
-        let part = Part::Merged { records: records.len() };
-        let waiter = Waiter::Exchange { id, part };
-        match way {
-            Way::Pull => {
-                running.bytes_received += records_bytes(&records);
-                self.call_within(ANSWER_TIMEOUT, own, Request::Merge { records }, waiter, now);
-            }
-            Way::Push => self.ask_peer(peer, Request::Merge { records }, waiter, now),
-        }
+        let part = Part::Merged { records: fetched.len() };
+        self.ask(peer, Asked { to, body: Request::Merge { records: fetched }, part }, now);
     }
 
-    fn moved(&mut self, count: usize, outcomes: &[PutOutcome], now: Now) {
-        let Some(running) = &mut self.reconcile.running else { return };
-        let refused = outcomes.iter().find_map(|outcome| match outcome {
-            PutOutcome::Refused(why) => Some(why),
-            PutOutcome::Stored | PutOutcome::Superseded(_) | PutOutcome::Below(_) => None,
-        });
+    fn moved(&mut self, peer: NodeId, count: usize, outcomes: &[PutOutcome], now: Now) {
+        let busy = self.admission.is_busy();
+        let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
         if outcomes.len() != count {
             return running.abort("an answer to something else");
         }
-        if let Some(why) = refused {
+        let refusals = || {
+            outcomes.iter().filter_map(|outcome| match outcome {
+                PutOutcome::Refused(why) => Some(why),
+                _ => None,
+            })
+        };
+        let whole = |why: &&Refusal| matches!(why, Refusal::DiskFull | Refusal::LogFailed);
+        if let Some(why) = refusals().find(whole) {
             return running.abort(&format!("a record was refused: {why}"));
         }
-        let Step::Move { records, way, .. } = &mut running.step else { return };
-        *records += count;
-        let source = if *way == Way::Pull { running.peer } else { self.id };
-        let dead =
-            running.in_transit.drain(..).zip(outcomes).filter_map(|(sent, outcome)| {
-                match (sent, outcome) {
-                    ((key, false), PutOutcome::Below(horizon)) => {
-                        Some((key, Record::buried(*horizon)))
-                    }
-                    _ => None,
-                }
-            });
-        let dead: Vec<(Key, Record)> = dead.collect();
+        if refusals().any(|why| *why == Refusal::Overloaded) {
+            return self.wait(peer, now);
+        }
+        let dead = dead(running.asked.as_ref(), outcomes);
+        let refused = refusals().count();
+        if let Some(why) = refusals().next() {
+            running.error = Some(format!("{peer}: a record was refused: {why}"));
+        }
+        running.asked = None;
+        let Step::Move { way, records, left, began, .. } = &mut running.step else { return };
+        *records += count - refused;
+        *left += refused;
+        let source = if *way == Way::Pull { peer } else { self.id };
+        let took = now.instant.saturating_duration_since(*began);
+        if busy && !took.is_zero() {
+            running.paused_until = Some(now.instant + took.min(LONGEST_YIELD));
+        } else {
+            self.fetch_next(peer, now);
+        }
         self.bury(source, dead, now);
-        self.fetch_next(now);
     }
 
     /// Has live records replaced by tombstones: another owner has none of them, and holds everything acknowledged below
@@ -384,34 +489,42 @@ impl Node {
         }
     }
 
-    fn end_exchange(&mut self, summary: Summary, now: Now) {
-        let Some(running) = self.reconcile.running.take() else { return };
-        let (peer, id) = (running.peer, running.id);
-        let is_complete = summary.outcome == Ending::Complete;
-        if summary.outcome == Ending::Aborted {
+    /// Asks again later: a side has too much to do.
+    fn wait(&mut self, peer: NodeId, now: Now) {
+        let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
+        if running.waits >= MOST_WAITS {
+            return running.abort("overloaded");
+        }
+        let wait = (FIRST_WAIT * (1 << running.waits.min(8))).min(LONGEST_WAIT);
+        running.waits += 1;
+        running.paused_until = Some(now.instant + wait);
+    }
+
+    fn end_exchange(&mut self, peer: NodeId, summary: Summary, now: Now) {
+        let Some(running) = self.reconcile.running.remove(&peer) else { return };
+        let complete = summary.outcome == Ending::Complete;
+        if summary.outcome != Ending::Aborted {
+            let moved = (summary.pulled + summary.pushed).max(summary.left) as u64;
+            let keys = running.noted.filter(|it| it.counted).map_or(moved, |it| it.keys);
+            let counted = summary.outcome != Ending::Truncated;
+            if counted {
+                self.heal.compared(peer);
+            }
+            self.reconcile.note(peer, Differing { keys, counted }, now.wall_ms);
+        }
+        let goes_on = summary.outcome == Ending::Truncated;
+        let Running { id, bytes_sent, bytes_received, error, .. } = running;
+        let report = Report { summary, bytes_sent, bytes_received, error };
+        let is_aborted = summary.outcome == Ending::Aborted;
+        self.reconcile.rounds.finish(peer, report, now.instant, now.wall_ms);
+        if goes_on {
+            self.reconcile.hurry(peer, now.instant + FIRST_WAIT);
+        }
+        if is_aborted {
             self.reconcile.held_until = Some(now.instant + HELD_FOR);
             self.rebuild_failed(now);
         }
-        let differing = (summary.pulled + summary.pushed) as u64;
-        if summary.outcome != Ending::Aborted {
-            let equal = differing == 0 && summary.outcome == Ending::Complete;
-            let before = self.reconcile.compared.get(&running.peer).filter(|it| it.equal == equal);
-            let comparison = Comparison {
-                as_of_ms: now.wall_ms,
-                since_ms: before.map_or(now.wall_ms, |before| before.since_ms),
-                equal,
-                differing,
-                complete: summary.outcome == Ending::Complete,
-            };
-            self.reconcile.compared.insert(running.peer, comparison);
-            if comparison.complete {
-                self.heal.compared(running.peer);
-            }
-        }
-        let Running { bytes_sent, bytes_received, error, .. } = running;
-        let report = Report { summary, bytes_sent, bytes_received, error };
-        self.reconcile.rounds.finish(report, now.instant, now.wall_ms);
-        self.exchange_ended(peer, id, is_complete, now);
+        self.exchange_ended(peer, id, complete, now);
     }
 
     /// An exchange with `peer` has ended, completely or not, that had begun when ids were at `begun`.
@@ -421,121 +534,16 @@ impl Node {
             self.sweep_compared(peer, begun);
         }
     }
-
-    /// Serves a peer's exchange: whatever it asks about, it gets only what both own.
-    pub(crate) fn serve_exchange(&mut self, origin: Origin, body: Request) {
-        let reconcile = &self.reconcile;
-        let shared = |span: &RangeInclusive<u64>| match origin {
-            Origin::Peer { node, .. } => reconcile.shared(node, span),
-            Origin::Own { .. } | Origin::Outside { .. } => vec![span.clone()],
-        };
-        let request = match body {
-            Request::Digests { spans } => {
-                StoreRequest::Digests { sets: spans.iter().map(shared).collect() }
-            }
-            Request::List { span } => {
-                let limit = if buggify!(OneRecordListed) { 1 } else { MAX_ITEMS };
-                StoreRequest::List { ranges: shared(&span), limit }
-            }
-            Request::Fetch { mut tokens } => {
-                if let Origin::Peer { node, .. } = origin {
-                    tokens.retain(|&token| reconcile.shares(node, token));
-                }
-                let max_bytes = if buggify!(OneRecordFetched) { 1 } else { MAX_BATCH_BYTES };
-                StoreRequest::Fetch { tokens, max_bytes }
-            }
-            other => unreachable!("{other:?} is no part of an exchange"),
-        };
-        self.store(request, StoreWaiter::Respond(origin));
-    }
 }
 
-impl Running {
-    fn abort(&mut self, why: &str) {
-        self.step = Step::Nothing;
-        self.error = Some(format!("{}: {why}", self.peer));
-        self.exchange.handle(ExchangeEvent::Aborted);
-    }
-
-    fn answered_here(&mut self, response: Response) {
-        if let Step::Both { local, .. } = &mut self.step {
-            *local = Some(response);
+/// What is to be put in the place of live records that were sent and refused as dead.
+fn dead(sent: Option<&Asked>, outcomes: &[PutOutcome]) -> Vec<(Key, Record)> {
+    let Some(Asked { body: Request::Merge { records }, .. }) = sent else { return Vec::new() };
+    let dead = records.iter().zip(outcomes).filter_map(|((key, record), outcome)| match outcome {
+        PutOutcome::Below(horizon) if !record.is_tombstone() => {
+            Some((key.clone(), Record::buried(*horizon)))
         }
-        self.compare_when_both_answered();
-    }
-
-    fn answered_there(&mut self, response: Response) {
-        if let Step::Both { remote, .. } = &mut self.step {
-            *remote = Some(response);
-        }
-        self.compare_when_both_answered();
-    }
-
-    fn compare_when_both_answered(&mut self) {
-        let Step::Both { local, remote } = &mut self.step else { return };
-        if local.is_none() || remote.is_none() {
-            return;
-        }
-        let (here, there) = self.horizons;
-        let event = match (local.take(), remote.take()) {
-            (Some(Response::Digests(local)), Some(Response::Digests(remote))) => {
-                ExchangeEvent::Digests { local, remote }
-            }
-            (
-                Some(Response::Listed { items: mut local, complete: all_local }),
-                Some(Response::Listed { items: mut remote, complete: all_remote }),
-            ) => {
-                let before = (local.clone(), remote.clone());
-                leave_out_forgotten(&mut local, &before.1, there);
-                leave_out_forgotten(&mut remote, &before.0, here);
-                ExchangeEvent::Listed {
-                    local: Listing { items: local, complete: all_local },
-                    remote: Listing { items: remote, complete: all_remote },
-                }
-            }
-            (Some(Response::Refused(why)), _) => return self.abort(&format!("here: {why}")),
-            _ => return self.abort("an answer to something else"),
-        };
-        self.step = Step::Nothing;
-        self.exchange.handle(event);
-    }
-}
-
-/// Leaves out tombstones that the other side has forgotten: below its horizon, "nothing" says the same.
-fn leave_out_forgotten(
-    items: &mut Vec<(u64, Stamp)>,
-    others: &[(u64, Stamp)],
-    others_horizon: Timestamp,
-) {
-    items.retain(|(token, stamp)| {
-        let is_forgotten = stamp.is_tombstone() && stamp.version.timestamp < others_horizon;
-        !is_forgotten || others.binary_search_by_key(token, |(token, _)| *token).is_ok()
+        _ => None,
     });
-}
-
-fn request_bytes(body: &Request) -> u64 {
-    MESSAGE_BYTES
-        + match body {
-            Request::Digests { spans } => 16 * spans.len() as u64,
-            Request::Fetch { tokens } => 8 * tokens.len() as u64,
-            Request::Merge { records } => records_bytes(records),
-            _ => 16,
-        }
-}
-
-fn response_bytes(response: &Response) -> u64 {
-    MESSAGE_BYTES
-        + match response {
-            Response::Digests(digests) => 16 * digests.len() as u64,
-            Response::Listed { items, .. } => ITEM_BYTES * items.len() as u64,
-            _ => 16,
-        }
-}
-
-fn records_bytes(records: &[(Key, Record)]) -> u64 {
-    let weigh = |(key, record): &(Key, Record)| {
-        let value = record.value.as_ref().map_or(0, |value| value.len());
-        RECORD_BYTES + (key.as_bytes().len() + value) as u64
-    };
-    records.iter().map(weigh).sum()
+    dead.collect()
 }

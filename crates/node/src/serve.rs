@@ -1,9 +1,9 @@
-use quorate_record::{Hint, HintKind, Key, NodeId, Record, Stamp, Timestamp};
+use quorate_record::{Digest, Hint, HintKind, Key, NodeId, Record, Stamp, Timestamp};
 
 use crate::{
-    Action, MAX_ITEMS, MAX_SPANS, Message, Node, Notes, Now, PutOutcome, Refusal, Request,
-    Response, StoreReply, StoreRequest, handoff::HintWaiter, lives::KeptFor, node::Inner,
-    reconcile::Part,
+    Action, MAX_BUCKETS, MAX_GROUPS, MAX_ITEMS, MAX_SPANS, Message, Node, Notes, Now, PutOutcome,
+    Refusal, Request, Response, StoreReply, StoreRequest, handoff::HintWaiter, lives::KeptFor,
+    node::Inner, reconcile::Part,
 };
 
 /// Who asks this node for something, and so who gets the answer.
@@ -29,6 +29,8 @@ pub(crate) enum StoreWaiter {
     Dropped,
     Hint { id: u64 },
     Exchange { id: u64 },
+    Whole { origin: Origin, salt: u64, asked: Digest },
+    Short { origin: Origin, salt: u64 },
 }
 
 /// A [`Request::Merge`] at work.
@@ -87,12 +89,23 @@ impl Node {
             Request::Fetch { ref tokens } if tokens.len() > MAX_ITEMS => {
                 self.respond(origin, Response::Refused(Refusal::Malformed));
             }
-            Request::Digests { .. } | Request::List { .. } | Request::Fetch { .. }
+            Request::Sketches { ref groups } if !is_within_limits(groups) => {
+                self.respond(origin, Response::Refused(Refusal::Malformed));
+            }
+            Request::Overview { .. }
+            | Request::Sketches { .. }
+            | Request::Digests { .. }
+            | Request::List { .. }
+            | Request::Fetch { .. }
                 if self.admission.is_pressed(now.instant) =>
             {
                 self.respond(origin, Response::Refused(Refusal::Overloaded));
             }
-            body @ (Request::Digests { .. } | Request::List { .. } | Request::Fetch { .. }) => {
+            body @ (Request::Overview { .. }
+            | Request::Sketches { .. }
+            | Request::Digests { .. }
+            | Request::List { .. }
+            | Request::Fetch { .. }) => {
                 self.serve_exchange(origin, body);
             }
         }
@@ -175,6 +188,12 @@ impl Node {
             }
             (StoreWaiter::Exchange { id }, StoreReply::Read(response)) => {
                 self.exchange_answered(id, Part::Local, Ok(response), now);
+            }
+            (StoreWaiter::Whole { origin, salt, asked }, StoreReply::Read(response)) => {
+                self.whole_digested((origin, salt), asked, response);
+            }
+            (StoreWaiter::Short { origin, salt }, StoreReply::Read(response)) => {
+                self.buckets_digested(origin, salt, response);
             }
             (waiter, reply) => panic!("the store answered {waiter:?} with {reply:?}"),
         }
@@ -291,4 +310,12 @@ fn version_of(response: Response) -> Response {
         Response::Found(found) => Response::Version(found.map(|record| record.version)),
         response => response,
     }
+}
+
+/// Whether a peer may ask for sketches of these groups of buckets.
+fn is_within_limits(groups: &[Vec<u16>]) -> bool {
+    let exists = |bucket: &u16| usize::from(*bucket) < MAX_BUCKETS;
+    groups.len() <= MAX_GROUPS
+        && groups.iter().map(Vec::len).sum::<usize>() <= MAX_BUCKETS
+        && groups.iter().flatten().all(exists)
 }

@@ -110,6 +110,10 @@ bugs! {
         "The store answers by what is not durable yet.";
     DigestNotUpdated, "digest-not-updated",
         "A record that replaces another leaves the digest of its range as it was.";
+    SketchNotUpdated, "sketch-not-updated",
+        "A record that replaces another leaves the sketch of its range as it was.";
+    StreamSkipsRange, "stream-skips-range",
+        "An exchange takes its last group of ranges for mended without a look at what differs there.";
     FrameNotChecked, "frame-not-checked",
         "A message's checksum is not looked at.";
     FailedWriteAcked, "failed-write-acked",

@@ -69,6 +69,8 @@ sites! {
         "A hint is kept although its target has it, and delivered once more.";
     SmallLeaf, "comparison down to single records", 0.25,
         "A comparison divides spans until they hold one record.";
+    SketchFails, "sketch that tells too little", 0.1,
+        "A sketch cannot be decoded although it could.";
     AbortExchange, "comparison aborted", 0.05,
         "A comparison ends as if an answer had not come.";
     LogBusy, "log busy", 0.01,

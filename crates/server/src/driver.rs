@@ -288,10 +288,13 @@ impl Driver {
 
     fn send(&self, state: &mut State, to: NodeId, message: &Message, now: Now) {
         let links = self.links.get();
-        let sent = links.is_some_and(|links| links.try_send(to, message).is_ok());
-        if let (false, Message::Request { id, .. }) = (sent, message) {
-            state.node.handle(Event::Unsent { to, id: *id }, now);
-        }
+        let sent = links.ok_or(SendError::NotConnected).and_then(|it| it.try_send(to, message));
+        let (Err(error), &Message::Request { id, .. }) = (sent, message) else { return };
+        let event = match error {
+            SendError::Unspoken => Event::Unspoken { to, id },
+            _ => Event::Unsent { to, id },
+        };
+        state.node.handle(event, now);
     }
 
     /// Reports the store's replies, all that are ready at a time.

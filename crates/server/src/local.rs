@@ -2,7 +2,7 @@
 
 mod open;
 
-use quorate_node::{PutOutcome, Refusal, Response, StoreReply, StoreRequest};
+use quorate_node::{GroupSketch, PutOutcome, Refusal, Response, StoreReply, StoreRequest};
 use quorate_record::{Key, NodeId, Version};
 use quorate_storage::{Applied, Bounds, Completion, HintLog, LogError, ReadError, Store};
 
@@ -66,6 +66,15 @@ impl Local {
                 Err(error) => unread(&error),
             },
             StoreRequest::Digests { sets } => Response::Digests(self.store.digests(&sets)),
+            StoreRequest::Buckets { ranges } => {
+                Response::Digests(self.store.bucket_digests(&ranges))
+            }
+            StoreRequest::Sketches { sets, cells } => {
+                let sketches = self.store.sketches(&sets, cells).into_iter();
+                let digests = self.store.digests(&sets).into_iter();
+                let group = |(digest, sketch)| GroupSketch { digest, sketch };
+                Response::Sketches(digests.zip(sketches).map(group).collect())
+            }
             StoreRequest::List { ranges, limit } => {
                 let (items, complete) = self.store.list(&ranges, limit);
                 Response::Listed { items, complete }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quorate_node::NodeOptions;
+use quorate_node::{MAX_CELLS, NodeOptions};
 use quorate_quorum::{Quorum, Repair};
 use quorate_record::NodeId;
 use quorate_ring::{Ring, RingNode};
@@ -213,6 +213,7 @@ fn open_files(
         store: StoreOptions::new(quorate_ring::token),
         hints: HintLogOptions::default(),
     };
+    options.store.sketch_cells = MAX_CELLS;
     for log in [&mut options.store.log, &mut options.hints.log] {
         log.sync = log_sync(config.sync);
         log.queue_bytes = LOG_QUEUE_BYTES;

@@ -69,6 +69,8 @@ pub fn known(bug: Bug) -> (Profile, u64) {
         Bug::TiesByArrival => ("default", 0),
         Bug::AnswersByUndurable => ("disk", 2),
         Bug::DigestNotUpdated => ("default", 23),
+        Bug::SketchNotUpdated => ("default", 0),
+        Bug::StreamSkipsRange => ("default", 0),
         Bug::FrameNotChecked => ("network", 0),
         Bug::FailedWriteAcked => ("disk", 22),
         Bug::BelowIsAnAck => ("graves", 0),

@@ -66,6 +66,8 @@ fn describe_body(body: &Request) -> String {
         }
         Request::Merge { records } => format!("merge {}", describe_records(records)),
         Request::Digests { spans } => format!("digests of {} spans", spans.len()),
+        Request::Overview { .. } => "overview".to_owned(),
+        Request::Sketches { groups } => format!("sketches of {} groups", groups.len()),
         Request::List { span } => format!("list {:016x}..{:016x}", span.start(), span.end()),
         Request::Fetch { tokens } => format!("fetch {} tokens", tokens.len()),
         #[allow(unreachable_patterns, reason = "requests may be added")]
@@ -84,6 +86,11 @@ fn describe_response(body: &Response) -> String {
             format!("merged: {}", outcomes.join(", "))
         }
         Response::Digests(digests) => format!("{} digests", digests.len()),
+        Response::Overview(overview) => match overview.short.len() {
+            0 => "all is equal".to_owned(),
+            count => format!("overview of {count} buckets"),
+        },
+        Response::Sketches(groups) => format!("{} sketches", groups.len()),
         Response::Listed { items, complete } => {
             format!("{} listed{}", items.len(), if *complete { "" } else { ", more to come" })
         }

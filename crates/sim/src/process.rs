@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use quorate_node::{Node, NodeOptions, Now};
+use quorate_node::{MAX_CELLS, Node, NodeOptions, Now};
 use quorate_record::NodeId;
 use quorate_ring::Ring;
 use quorate_server::local::{Local, LocalOptions, OpenError, Opened};
@@ -42,6 +42,7 @@ impl FileOptions {
         store.compact_at_percent = 50;
         // A few records in each part of the store.
         store.cache_bytes = 512 << 10;
+        store.sketch_cells = MAX_CELLS;
         store.secret = Some(*b"the same one ago");
         let hints =
             HintLogOptions { log: self.log(), dead_bytes_at_least: self.snapshot_after_bytes };

@@ -140,6 +140,7 @@ impl Run {
             self.nemesis.rot_late(&mut self.world);
         }
         (0..self.world.nodes()).for_each(|node| self.world.scrub(node));
+        (0..self.world.nodes()).for_each(|node| self.world.check_sketches(node));
         self.hear();
         let round = self.round();
         let healed = self.world.now();

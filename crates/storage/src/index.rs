@@ -7,6 +7,7 @@ mod entry;
 mod leaf;
 mod position;
 mod shard;
+mod sketches;
 mod writers;
 
 pub(crate) use self::entry::{ENTRY_BYTES, Entry};

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quorate_antientropy::Sketch;
 use quorate_record::{Digest, Key, Record, Stamp, Timestamp, Version, encode_record};
 
 use self::compaction::Compaction;
@@ -67,6 +68,10 @@ pub struct StoreOptions {
     /// A 256th of it is for each part of the token space, so less than 1 MiB keeps next to nothing; records above 32 KiB
     /// are never kept. 0 by default: that cache is enough where a system call is a small part of what a request costs.
     pub cache_bytes: u64,
+    /// How many cells the kept sketch of each of the 4,096 parts of the token space has, 32 bytes each once there is a
+    /// record in it. With them, [`Store::sketches`] costs the same however many records there are; a write costs about
+    /// a fifth of a microsecond more. 0 by default: nothing is kept.
+    pub sketch_cells: usize,
     /// What the keys are hashed with in memory, so that nobody outside can make two of them alike. Drawn at random if
     /// it is not given; kept in snapshots.
     pub secret: Option<[u8; 16]>,
@@ -82,6 +87,7 @@ impl StoreOptions {
             snapshot_after_bytes: 64 << 20,
             compact_at_percent: 75,
             cache_bytes: 0,
+            sketch_cells: 0,
             secret: None,
         }
     }
@@ -433,6 +439,25 @@ impl Store {
     pub fn digests(&self, sets: &[Vec<RangeInclusive<u64>>]) -> Vec<Digest> {
         let sum = |set: &Vec<RangeInclusive<u64>>| {
             set.iter().fold(Digest::default(), |sum, range| sum.combine(self.core.digest(range)))
+        };
+        sets.iter().map(sum).collect()
+    }
+
+    /// One digest for each of the 4,096 equal parts of the token space that has tokens in `ranges`, which are disjoint and
+    /// in order: of what is in the ranges. The highest 12 bits of a token tell its part.
+    #[must_use]
+    pub fn bucket_digests(&self, ranges: &[RangeInclusive<u64>]) -> Vec<Digest> {
+        self.core.bucket_digests(ranges)
+    }
+
+    /// One sketch of `cells` cells for each set of disjoint ranges, of all records without those that are known to be
+    /// damaged. Looks at the records one by one unless it [keeps](StoreOptions::sketch_cells) as many cells.
+    #[must_use]
+    pub fn sketches(&self, sets: &[Vec<RangeInclusive<u64>>], cells: usize) -> Vec<Sketch> {
+        let sum = |set: &Vec<RangeInclusive<u64>>| {
+            let mut sum = Sketch::new(cells);
+            set.iter().for_each(|range| self.core.add_to_sketch(&mut sum, range));
+            sum
         };
         sets.iter().map(sum).collect()
     }

@@ -16,7 +16,8 @@ use bincode::{
 };
 use bytes::Bytes;
 use quorate_node::{
-    MAX_ITEMS, MAX_SPANS, Message, PutOutcome, Refusal, Request, Response, Standing,
+    Cell, GroupSketch, MAX_BUCKETS, MAX_CELLS, MAX_GROUPS, MAX_ITEMS, MAX_SPANS, Message, Overview,
+    PutOutcome, Refusal, Request, Response, Sketch, Standing,
 };
 use quorate_record::{
     Digest, Key, MAX_VALUE_BYTES, NodeId, Record, Stamp, Timestamp, Version, Writer,
@@ -75,6 +76,8 @@ mod kind {
     pub(super) const LIST: u8 = 0x06;
     pub(super) const FETCH: u8 = 0x07;
     pub(super) const VERSION: u8 = 0x08;
+    pub(super) const OVERVIEW: u8 = 0x10;
+    pub(super) const SKETCHES: u8 = 0x11;
     pub(super) const MEET: u8 = 0x20;
     pub(super) const REPORT: u8 = 0x21;
     pub(super) const MET: u8 = ANSWER | MEET;
@@ -89,6 +92,8 @@ mod kind {
     pub(super) const LISTED: u8 = ANSWER | LIST;
     pub(super) const FETCHED: u8 = ANSWER | FETCH;
     pub(super) const VERSION_HELD: u8 = ANSWER | VERSION;
+    pub(super) const OVERVIEW_GIVEN: u8 = ANSWER | OVERVIEW;
+    pub(super) const SUMMED_UP: u8 = ANSWER | SKETCHES;
     pub(super) const REFUSED: u8 = 0xff;
 }
 
@@ -150,6 +155,25 @@ mod least {
     pub(super) const SPAN: usize = 16;
     pub(super) const LIFE: usize = 8 + 8 + 1;
     pub(super) const TOKEN: usize = 8;
+    pub(super) const GROUP: usize = 8;
+    pub(super) const BUCKET: usize = 2;
+    pub(super) const SHORT_DIGEST: usize = 2;
+    pub(super) const CELL: usize = 8 + 8 + 4 + 4 + 2;
+    pub(super) const GROUP_SKETCH: usize = DIGEST + 8;
+}
+
+/// Whether this version of the protocol has such a message. A peer that is sent another one closes the
+/// connection.
+#[must_use]
+pub fn is_spoken(message: &Message, protocol: Protocol) -> bool {
+    let since = match message {
+        Message::Request { body: Request::Overview { .. } | Request::Sketches { .. }, .. }
+        | Message::Response { body: Response::Overview(_) | Response::Sketches(_), .. } => {
+            Protocol::V4
+        }
+        _ => Protocol::OLDEST,
+    };
+    protocol >= since
 }
 
 /// Appends the bytes that a message has in this version of the protocol to `out`.
@@ -209,6 +233,8 @@ fn request_kind(body: &Request, protocol: Protocol) -> u8 {
         Request::List { .. } => kind::LIST,
         Request::Fetch { .. } => kind::FETCH,
         Request::Version { .. } => kind::VERSION,
+        Request::Overview { .. } => kind::OVERVIEW,
+        Request::Sketches { .. } => kind::SKETCHES,
     }
 }
 
@@ -245,6 +271,10 @@ fn encode_request(body: &Request, protocol: Protocol, out: &mut Vec<u8>) {
             put_list(tokens, MAX_ITEMS, out, put);
         }
         Request::Version { key } => put(&key.as_bytes(), out),
+        Request::Overview { salt, whole } => put(&(*salt, whole.xor, whole.count), out),
+        Request::Sketches { groups } => put_list(groups, MAX_GROUPS, out, |group, out| {
+            put_list(group, MAX_BUCKETS, out, put);
+        }),
     }
 }
 
@@ -282,6 +312,22 @@ fn decode_request(
         kind::FETCH => {
             Request::Fetch { tokens: input.list("tokens", MAX_ITEMS, least::TOKEN, Input::take)? }
         }
+        kind::OVERVIEW if protocol >= Protocol::V4 => {
+            let (salt, xor, count) = input.take()?;
+            Request::Overview { salt, whole: Digest { xor, count } }
+        }
+        kind::SKETCHES if protocol >= Protocol::V4 => {
+            let group = |input: &mut Input<'_>| {
+                input.list("buckets", MAX_BUCKETS, least::BUCKET, Input::take)
+            };
+            let groups = input.list("groups", MAX_GROUPS, least::GROUP, group)?;
+            let count = groups.iter().map(|group: &Vec<u16>| group.len()).sum::<usize>();
+            if count > MAX_BUCKETS {
+                let (what, count) = ("buckets", count as u64);
+                return Err(DecodeError::TooMany { what, count, limit: MAX_BUCKETS });
+            }
+            Request::Sketches { groups }
+        }
         kind => return Err(DecodeError::Malformed(format!("no request has kind {kind:#04x}"))),
     })
 }
@@ -302,6 +348,8 @@ fn response_kind(body: &Response, protocol: Protocol) -> u8 {
         Response::Listed { .. } => kind::LISTED,
         Response::Fetched(_) => kind::FETCHED,
         Response::Version(_) => kind::VERSION_HELD,
+        Response::Overview(_) => kind::OVERVIEW_GIVEN,
+        Response::Sketches(_) => kind::SUMMED_UP,
         Response::Refused(_) => kind::REFUSED,
     }
 }
@@ -349,6 +397,11 @@ fn encode_response(body: &Response, protocol: Protocol, out: &mut Vec<u8>) {
             }
         }
         Response::Fetched(records) => put_records(records, out),
+        Response::Overview(Overview { whole, short }) => {
+            put(&(whole.xor, whole.count), out);
+            put_list(short, MAX_BUCKETS, out, put);
+        }
+        Response::Sketches(groups) => put_list(groups, MAX_GROUPS, out, put_group),
         Response::Version(held) => put(&held.as_ref().map(VersionForm::of), out),
         Response::Refused(refusal) => put(&refusal_code(refusal), out),
     }
@@ -403,6 +456,17 @@ fn decode_response(
         }
         kind::FETCHED => Response::Fetched(input.records()?),
         kind::VERSION_HELD => Response::Version(input.version()?),
+        kind::OVERVIEW_GIVEN if protocol >= Protocol::V4 => {
+            let (xor, count) = input.take()?;
+            let short = input.list("digests", MAX_BUCKETS, least::SHORT_DIGEST, Input::take)?;
+            Response::Overview(Overview { whole: Digest { xor, count }, short })
+        }
+        kind::SUMMED_UP if protocol >= Protocol::V4 => Response::Sketches(input.list(
+            "sketches",
+            MAX_GROUPS,
+            least::GROUP_SKETCH,
+            Input::group,
+        )?),
         kind::REFUSED => Response::Refused(input.refusal()?),
         kind => return Err(DecodeError::Malformed(format!("no answer has kind {kind:#04x}"))),
     })
@@ -524,6 +588,14 @@ fn put_short_items(items: &[(u64, Stamp)], out: &mut Vec<u8>) {
     });
 }
 
+fn put_group(group: &GroupSketch, out: &mut Vec<u8>) {
+    put(&(group.digest.xor, group.digest.count), out);
+    put_list(group.sketch.cells(), MAX_CELLS, out, |cell, out| {
+        let Cell { token, timestamp, fingerprint, checksum, count } = *cell;
+        put(&(token, timestamp, fingerprint, checksum, count), out);
+    });
+}
+
 fn put_standing(standing: &Standing, out: &mut Vec<u8>) {
     let Standing { noted, remembered, notes, lives, is_recovering, floor, horizon } = standing;
     put(&(*noted, *remembered, *notes, *is_recovering, floor.bits(), horizon.bits()), out);
@@ -603,6 +675,15 @@ impl<'a> Input<'a> {
             items.push(each(self)?);
         }
         Ok(items)
+    }
+
+    fn group(&mut self) -> Result<GroupSketch, DecodeError> {
+        let (xor, count) = self.take()?;
+        let cells = self.list("cells", MAX_CELLS, least::CELL, |input| {
+            let (token, timestamp, fingerprint, checksum, count) = input.take()?;
+            Ok(Cell { token, timestamp, fingerprint, checksum, count })
+        })?;
+        Ok(GroupSketch { digest: Digest { xor, count }, sketch: Sketch::from_cells(cells) })
     }
 
     fn span(&mut self) -> Result<RangeInclusive<u64>, DecodeError> {

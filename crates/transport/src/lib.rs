@@ -68,7 +68,7 @@ mod tls;
 mod trust;
 
 pub use accept::{AcceptError, Accepting, Acceptor, STREAM_PATH};
-pub use codec::{DecodeError, decode_message, encode_message};
+pub use codec::{DecodeError, decode_message, encode_message, is_spoken};
 pub use dial::{DialError, dial};
 pub use frame::{FRAME_HEADER_BYTES, FrameError, MAX_FRAME_BYTES, encode_frame, next_frame};
 pub use hello::{Accepted, HandshakeError, Hello, Identity};

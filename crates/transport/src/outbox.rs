@@ -6,7 +6,7 @@ use std::{
 use quorate_node::Message;
 use tokio::sync::Notify;
 
-use crate::{Protocol, encode_frame, seal::encode_unsealed};
+use crate::{Protocol, encode_frame, is_spoken, seal::encode_unsealed};
 
 /// A spent buffer larger than this is given back to the system, so that one burst of large values
 /// does not occupy its memory for ever.
@@ -41,6 +41,9 @@ pub enum SendError {
     /// There is no connection to the peer at the moment.
     #[error("not connected to the peer")]
     NotConnected,
+    /// The peer speaks an older version of the protocol, which has no such message.
+    #[error("the peer's version of the protocol has no such message")]
+    Unspoken,
     /// The message fits in no frame.
     #[error("a message of {len_bytes} bytes is longer than a frame may be")]
     TooLarge {
@@ -85,6 +88,9 @@ impl Outbox {
     /// # Panics
     /// As [`encode_message`](crate::encode_message) does.
     pub fn try_send(&self, message: &Message) -> Result<(), SendError> {
+        if !is_spoken(message, self.0.protocol) {
+            return Err(SendError::Unspoken);
+        }
         let mut state = self.lock();
         if state.closed {
             return Err(SendError::Closed);

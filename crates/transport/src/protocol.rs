@@ -8,7 +8,8 @@ pub enum Protocol {
     V2,
     /// Lists of stamps name each writer once; a get may name what its asker holds.
     V3,
-    /// Answers say how many notes of others' lives their node has taken, and nodes say how they stand.
+    /// Answers say how many notes of others' lives their node has taken, and nodes say how they stand. Exchanges of
+    /// anti-entropy by overviews and sketches.
     V4,
 }
 

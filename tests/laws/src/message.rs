@@ -3,13 +3,14 @@ use std::{ops::RangeInclusive, time::Duration};
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use quorate_node::{
-    MAX_ITEMS, MAX_SPANS, Message, PutOutcome, Refusal, Request, Response, Standing,
+    Cell, GroupSketch, MAX_BUCKETS, MAX_CELLS, MAX_GROUPS, MAX_ITEMS, MAX_SPANS, Message, Overview,
+    PutOutcome, Refusal, Request, Response, Sketch, Standing,
 };
 use quorate_record::{
     Digest, Key, MAX_KEY_BYTES, MAX_NODE_ID_BYTES, NodeId, Record, Stamp, Timestamp, Version,
     Writer,
 };
-use quorate_transport::{Protocol, decode_message, encode_message};
+use quorate_transport::{Protocol, decode_message, encode_message, is_spoken};
 
 use crate::within;
 
@@ -36,7 +37,7 @@ pub fn message(input: &[u8]) {
 /// Every message that a node can make is read as it was written.
 pub fn any_message(input: &[u8]) {
     let Ok(message) = some_message(&mut Unstructured::new(input)) else { return };
-    for protocol in PROTOCOLS {
+    for protocol in PROTOCOLS.into_iter().filter(|protocol| is_spoken(&message, *protocol)) {
         let mut bytes = Vec::new();
         encode_message(&message, protocol, &mut bytes);
         assert_eq!(decode_message(&bytes.into(), protocol), Ok(as_sent(message.clone(), protocol)));
@@ -97,12 +98,16 @@ fn some_message(input: &mut Unstructured<'_>) -> Result<Message> {
 }
 
 fn request(input: &mut Unstructured<'_>) -> Result<Request> {
-    Ok(match input.int_in_range(0..=9)? {
+    Ok(match input.int_in_range(0..=11)? {
         8 => Request::Report,
         9 => {
             let (wall_ms, incarnation, progress) = input.arbitrary()?;
             Request::Meet { wall_ms, incarnation, progress }
         }
+        10 => Request::Overview { salt: input.arbitrary()?, whole: digest(input)? },
+        11 => Request::Sketches {
+            groups: list(input, MAX_GROUPS, |input| list(input, 4, Unstructured::arbitrary))?,
+        },
         0 => Request::Ping { wall_ms: input.arbitrary()? },
         1 => {
             let (key, record) = keyed_record(input)?;
@@ -124,10 +129,10 @@ fn request(input: &mut Unstructured<'_>) -> Result<Request> {
 }
 
 fn response(input: &mut Unstructured<'_>) -> Result<Response> {
-    Ok(match input.int_in_range(0..=11)? {
-        9 => Response::Uncounted(Box::new(plain_response(input)?)),
-        10 => Response::Reported(Timestamp::from_bits(input.arbitrary()?)),
-        11 => {
+    Ok(match input.int_in_range(0..=13)? {
+        11 => Response::Uncounted(Box::new(plain_response(input)?)),
+        12 => Response::Reported(Timestamp::from_bits(input.arbitrary()?)),
+        13 => {
             let standing = Box::new(standing(input)?);
             Response::Met { wall_ms: input.arbitrary()?, standing }
         }
@@ -150,7 +155,12 @@ fn standing(input: &mut Unstructured<'_>) -> Result<Standing> {
 }
 
 fn plain_response(input: &mut Unstructured<'_>) -> Result<Response> {
-    Ok(match input.int_in_range(0..=8)? {
+    Ok(match input.int_in_range(0..=10)? {
+        9 => Response::Overview(Overview {
+            whole: digest(input)?,
+            short: list(input, MAX_BUCKETS, Unstructured::arbitrary)?,
+        }),
+        10 => Response::Sketches(list(input, MAX_GROUPS, group)?),
         0 => Response::Pong { wall_ms: input.arbitrary()? },
         1 => Response::Put(outcome(input)?),
         2 => Response::Found(option(input, record)?),
@@ -169,6 +179,19 @@ fn plain_response(input: &mut Unstructured<'_>) -> Result<Response> {
         7 => Response::Fetched(list(input, MAX_ITEMS, keyed_record)?),
         _ => Response::Refused(refusal(input)?),
     })
+}
+
+fn digest(input: &mut Unstructured<'_>) -> Result<Digest> {
+    let (xor, count) = input.arbitrary()?;
+    Ok(Digest { xor, count })
+}
+
+fn group(input: &mut Unstructured<'_>) -> Result<GroupSketch> {
+    let cells = list(input, MAX_CELLS, |input| {
+        let (token, timestamp, fingerprint, checksum, count) = input.arbitrary()?;
+        Ok(Cell { token, timestamp, fingerprint, checksum, count })
+    })?;
+    Ok(GroupSketch { digest: digest(input)?, sketch: Sketch::from_cells(cells) })
 }
 
 fn list<'a, T>(

@@ -79,6 +79,7 @@ proptest! {
                 Outcome::Complete => {}
                 Outcome::Aborted => prop_assert!(abort_at.is_some()),
                 Outcome::Truncated => prop_assert!(traffic.moved > 0),
+                Outcome::Partial => prop_assert!(false, "all can be moved"),
             }
         }
 

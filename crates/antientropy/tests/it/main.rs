@@ -3,4 +3,5 @@
 mod convergence;
 mod ownership;
 mod replica;
+mod sketches;
 mod traffic;

@@ -3,7 +3,7 @@ use std::time::Duration;
 use quorate_membership::PeerState;
 use quorate_node::{ClientReply, NodeOptions, Operation, Refusal};
 use quorate_quorum::{GetReceipt, Holder, Outcome, PutReceipt, Round};
-use quorate_record::{NodeId, Record, Version};
+use quorate_record::{NodeId, Record, Timestamp, Version};
 
 use crate::world::{World, id, key, quorum};
 
@@ -124,6 +124,60 @@ fn without_hints_anti_entropy_fills_a_replica_that_was_away() {
     let stats = world.node(id(3)).anti_entropy().expect("it is on");
     assert_eq!((stats.last_pulled, stats.last_pushed, stats.total_errors), (0, 0, 0));
     assert!(world.node(id(1)).comparisons().all(|(_, c)| c.is_some_and(|c| c.equal)));
+}
+
+#[test]
+fn an_exchange_goes_on_in_steps_until_all_has_moved() {
+    let options = NodeOptions { anti_entropy_max_per_tick: 20, ..NodeOptions::default() };
+    let mut world = World::new(3, options);
+    world.run(Duration::from_secs(10));
+    let exchanges = |world: &World| world.node(id(1)).anti_entropy().expect("it is on").exchanges;
+    let before = exchanges(&world);
+    let receipt = written(world.put(id(1), "seed", "x", quorum(true)));
+    for number in 0..500 {
+        let record = Record::live(receipt.version, format!("value {number}"));
+        world.plant(id(1), key(&format!("k{number}")), record);
+    }
+    world.run(Duration::from_secs(10));
+    assert!((1..=3).all(|node| world.count(id(node)) == 501));
+    assert!(exchanges(&world) - before < 10, "not one for each twenty records");
+}
+
+#[test]
+fn a_peer_that_knows_no_sketches_is_compared_by_lists() {
+    let mut world = World::new(3, NodeOptions::default());
+    world.make_old(id(3));
+    let receipt = written(world.put(id(1), "seed", "x", quorum(true)));
+    for number in 0..500 {
+        let record = Record::live(receipt.version, format!("value {number}"));
+        world.plant(id(3), key(&format!("k{number}")), record);
+    }
+    world.run(Duration::from_secs(30));
+    assert!((1..=3).all(|node| world.count(id(node)) == 501));
+    let errors = |node| world.node(id(node)).anti_entropy().expect("it is on").total_errors;
+    assert_eq!((1..=3).map(errors).sum::<u64>(), 0);
+}
+
+#[test]
+fn a_record_that_is_refused_does_not_hold_the_others_up() {
+    let mut world = World::new(3, NodeOptions::default());
+    world.run(Duration::from_secs(10));
+    let version = written(world.put(id(1), "seed", "x", quorum(true))).version;
+    let mut far = version;
+    far.timestamp = Timestamp::from_wall_ms(far.timestamp.wall_ms() + 3_600_000);
+    world.plant(id(1), key("far"), Record::live(far, "from the future"));
+    for number in 0..50 {
+        let record = Record::live(version, format!("value {number}"));
+        world.plant(id(1), key(&format!("k{number}")), record);
+    }
+    world.run(Duration::from_secs(10));
+    assert_eq!([2, 3].map(|node| world.count(id(node))), [51, 51]);
+    let compared: Vec<_> = world.node(id(2)).comparisons().map(|(_, it)| it).collect();
+    let differing = compared.iter().flatten().map(|it| (it.equal, it.differing, it.complete));
+    assert_eq!(differing.collect::<Vec<_>>(), [(false, 1, true), (true, 0, true)]);
+    let [with_n1, with_n3] = [compared[0], compared[1]].map(|it| it.expect("they were compared"));
+    assert!(with_n1.since_ms > with_n3.since_ms, "it was equal all the time");
+    assert!(with_n1.as_of_ms > with_n1.since_ms);
 }
 
 #[test]

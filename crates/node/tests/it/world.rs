@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use quorate_node::{
-    Action, ClientReply, ClientRequest, Event, Message, Node, NodeOptions, Notes, Now, Operation,
-    PutOutcome, Refusal, Response, StoreReply, StoreRequest,
+    Action, ClientReply, ClientRequest, Event, GroupSketch, Message, Node, NodeOptions, Notes, Now,
+    Operation, PutOutcome, Refusal, Request, Response, Sketch, StoreReply, StoreRequest, Symbol,
 };
 use quorate_quorum::Quorum;
 use quorate_record::{Digest, Hint, Key, NodeId, Record, Timestamp, Writer};
@@ -24,6 +24,7 @@ pub(crate) struct World {
     replies: BTreeMap<u64, Vec<ClientReply>>,
     in_flight: VecDeque<(Instant, NodeId, Event)>,
     cut: BTreeSet<NodeId>,
+    without_sketches: BTreeSet<NodeId>,
     now: Instant,
     started: Instant,
     next_request: u64,
@@ -102,6 +103,7 @@ impl World {
             replies: BTreeMap::new(),
             in_flight: VecDeque::new(),
             cut: BTreeSet::new(),
+            without_sketches: BTreeSet::new(),
             now,
             started: now,
             next_request: 0,
@@ -143,6 +145,11 @@ impl World {
     /// How long every message takes from now on.
     pub(crate) fn set_link_delay(&mut self, delay: Duration) {
         self.link_delay = delay;
+    }
+
+    /// Has everybody speak an older version of the protocol with a node.
+    pub(crate) fn make_old(&mut self, node: NodeId) {
+        self.without_sketches.insert(node);
     }
 
     /// How many records have crossed the network as answers to reads.
@@ -445,6 +452,12 @@ impl World {
             }
             return;
         }
+        if [from, to].iter().any(|node| self.without_sketches.contains(node))
+            && let Message::Request { id, body: Request::Overview { .. }, .. } = message
+        {
+            self.report(from, Event::Unspoken { to, id });
+            return;
+        }
         if let Message::Response { body: Response::Found(Some(_)), .. } = message {
             self.records_found += 1;
         }
@@ -553,6 +566,32 @@ impl Disk {
                     digest
                 };
                 StoreReply::Read(Response::Digests(sets.iter().map(digest).collect()))
+            }
+            StoreRequest::Buckets { ranges } => {
+                let mut digests: BTreeMap<u64, Digest> = BTreeMap::new();
+                for range in &ranges {
+                    (range.start() >> 52..=range.end() >> 52).for_each(|bucket| {
+                        digests.entry(bucket).or_default();
+                    });
+                }
+                for (token, _, record) in self.within(&ranges) {
+                    let digest = digests.entry(token >> 52).or_default();
+                    digest.add(record.stamp().digest_hash(token));
+                }
+                StoreReply::Read(Response::Digests(digests.into_values().collect()))
+            }
+            StoreRequest::Sketches { sets, cells } => {
+                let group = |ranges: &Vec<_>| {
+                    let mut group =
+                        GroupSketch { digest: Digest::default(), sketch: Sketch::new(cells) };
+                    for (token, _, record) in self.within(ranges) {
+                        let stamp = record.stamp();
+                        group.digest.add(stamp.digest_hash(token));
+                        group.sketch.add(&Symbol::new(token, &stamp, record.is_tombstone()));
+                    }
+                    group
+                };
+                StoreReply::Read(Response::Sketches(sets.iter().map(group).collect()))
             }
             StoreRequest::List { ranges, limit } => {
                 let all = self.within(&ranges);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use quorate_node::{Event, NodeOptions};
+use quorate_node::{Event, MAX_BUCKETS, MAX_CELLS, NodeOptions};
 use quorate_storage::{
     Damage, ReadError, Step,
     fault::{Crash, Fault, FaultFs, FaultKind},
@@ -24,6 +24,8 @@ const COMPACTION_BYTES: u64 = 16 << 10;
 const SCRUB_BYTES: u64 = 32 << 10;
 /// How many damaged records a node is told of at a time.
 const DAMAGED_TOKENS: usize = 1024;
+/// How many bits of a token tell where in half a bucket it lies.
+const HALF_BITS: u32 = u64::MAX.count_ones() - 1 - MAX_BUCKETS.ilog2();
 
 impl World {
     /// Lets all disks work and have room, at the usual speed, and takes back what was to end processes.
@@ -375,6 +377,23 @@ impl World {
         let tokens = process.local.store.damaged_tokens(None, DAMAGED_TOKENS);
         if !tokens.is_empty() {
             self.report(node, Event::Damaged { tokens });
+        }
+    }
+
+    /// The sketches that a store keeps are those of its records.
+    pub(crate) fn check_sketches(&mut self, node: usize) {
+        let Some(process) = &self.machines[node].process else { return };
+        let store = &process.local.store;
+        let whole = vec![0..=u64::MAX];
+        // What is asked for in halves of buckets is looked through record by record.
+        let halves = (0..2 * MAX_BUCKETS as u64).map(|half| {
+            let first = half << HALF_BITS;
+            first..=first + ((1 << HALF_BITS) - 1)
+        });
+        let sums = store.sketches(&[whole, halves.collect()], MAX_CELLS);
+        if sums[0] != sums[1] {
+            let what = format!("[sketches] {} keeps sketches of other records", name(node));
+            self.breaks(what);
         }
     }
 

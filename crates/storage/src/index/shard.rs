@@ -1,9 +1,11 @@
 use std::cmp::Ordering;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 
+use quorate_antientropy::Sketch;
 use quorate_record::Digest;
 
 use super::leaf::{Leaf, gallop};
+use super::sketches::{self, Sketches};
 use super::{Entry, Position, Writers};
 use crate::queue::Place;
 
@@ -33,6 +35,7 @@ pub(crate) struct Shard {
     counts: Counts,
     /// Boxed, as readers do not need them: what they need shall be close together.
     digests: Box<[Digest; BUCKETS]>,
+    sketches: Sketches,
 }
 
 /// What is in a shard, all in all.
@@ -83,12 +86,23 @@ impl Shard {
             leaves: vec![Leaf::default()],
             counts: Counts::default(),
             digests: Box::default(),
+            sketches: Sketches::default(),
         }
     }
 
     /// Where the tokens of the shard of this number begin.
     pub(crate) fn first_token_of(number: usize) -> u64 {
         (number as u64) << (u64::BITS - SHARD_BITS)
+    }
+
+    /// Keeps a sketch of so many cells for each of its buckets, from now on.
+    ///
+    /// # Panics
+    /// If anything is in it already.
+    pub(crate) fn keeping_sketches(mut self, cells: usize) -> Self {
+        assert_eq!(self.counts.entries, 0, "what is here is in no sketch");
+        self.sketches = Sketches::new(cells, BUCKETS);
+        self
     }
 
     /// The tokens it is for.
@@ -227,24 +241,72 @@ impl Shard {
     /// The digest of the records with these tokens that are not damaged. Looks at no more of them one by one than are
     /// in two sixteenths of the shard.
     pub(crate) fn digest(&self, tokens: &RangeInclusive<u64>, writers: &Writers) -> Digest {
-        let first = (*tokens.start()).max(self.first_token);
-        let last = (*tokens.end()).min(self.first_token + SHARD_SPAN);
-        if first > last {
-            return Digest::default();
-        }
-        let of_bucket = |at: usize| {
-            let start = self.first_token + at as u64 * (BUCKET_SPAN + 1);
-            let end = start + BUCKET_SPAN;
-            if first <= start && end <= last {
-                return self.digests[at];
+        self.bucket_digests(tokens, writers)
+            .fold(Digest::default(), |sum, (_, digest)| sum.combine(digest))
+    }
+
+    /// The same for each of its buckets that have some of these tokens, with their numbers among all buckets.
+    pub(crate) fn bucket_digests(
+        &self,
+        tokens: &RangeInclusive<u64>,
+        writers: &Writers,
+    ) -> impl Iterator<Item = (usize, Digest)> {
+        let first = shard_of(self.first_token) * BUCKETS;
+        self.buckets_of(tokens).map(move |(at, part)| {
+            if is_whole(&part) {
+                return (first + at, self.digests[at]);
             }
             let mut digest = Digest::default();
-            self.range(Position::first_of(first.max(start))..=Position::last_of(last.min(end)))
+            self.entries_of(&part)
                 .filter(|entry| !entry.is_damaged())
                 .for_each(|entry| digest.add(entry.digest_hash(writers)));
-            digest
-        };
-        (bucket(first)..=bucket(last)).map(of_bucket).fold(Digest::default(), Digest::combine)
+            (first + at, digest)
+        })
+    }
+
+    /// Adds the records with these tokens that are not damaged to `sum`. Looks at them one by one unless sketches of as
+    /// many cells are kept, and else at no more of them than are in two sixteenths of the shard.
+    pub(crate) fn add_to_sketch(
+        &self,
+        sum: &mut Sketch,
+        tokens: &RangeInclusive<u64>,
+        writers: &Writers,
+    ) {
+        for (at, part) in self.buckets_of(tokens) {
+            if !is_whole(&part) || !self.sketches.add_to(sum, at) {
+                sketches::scan(sum, self.entries_of(&part), writers);
+            }
+        }
+    }
+
+    /// The buckets that have some of these tokens, and which of them.
+    fn buckets_of(
+        &self,
+        tokens: &RangeInclusive<u64>,
+    ) -> impl Iterator<Item = (usize, RangeInclusive<u64>)> {
+        let first = (*tokens.start()).max(self.first_token);
+        let last = (*tokens.end()).min(self.first_token + SHARD_SPAN);
+        let buckets = if first > last { 0..0 } else { bucket(first)..bucket(last) + 1 };
+        buckets.map(move |at| {
+            let start = self.first_token + at as u64 * (BUCKET_SPAN + 1);
+            (at, first.max(start)..=last.min(start + BUCKET_SPAN))
+        })
+    }
+
+    /// The numbers among all buckets of those of a shard that have some of these tokens.
+    pub(crate) fn buckets_among(
+        number: usize,
+        tokens: &RangeInclusive<u64>,
+    ) -> impl Iterator<Item = usize> {
+        let first = number * BUCKETS;
+        let from = if shard_of(*tokens.start()) < number { 0 } else { bucket(*tokens.start()) };
+        let is_last = shard_of(*tokens.end()) == number;
+        let to = if is_last { bucket(*tokens.end()) } else { BUCKETS - 1 };
+        first + from..=first + to
+    }
+
+    fn entries_of(&self, tokens: &RangeInclusive<u64>) -> impl Iterator<Item = &Entry> {
+        self.range(Position::first_of(*tokens.start())..=Position::last_of(*tokens.end()))
     }
 
     fn put_unless(
@@ -278,6 +340,13 @@ impl Shard {
             let digest = &mut self.digests[bucket(entry.token())];
             digest.remove(entry.digest_hash(writers));
             digest.add(old.digest_hash(writers));
+        }
+        if let Merged::Replaced(old) = merged
+            && planted!(SketchNotUpdated)
+        {
+            let bucket = bucket(entry.token());
+            self.sketches.remove(bucket, &entry, entry.digest_hash(writers));
+            self.sketches.add(bucket, &old, old.digest_hash(writers));
         }
         merged
     }
@@ -373,7 +442,9 @@ impl Shard {
         self.counts.damaged += u64::from(entry.is_damaged());
         self.counts.live_bytes += entry.live_bytes();
         if !entry.is_damaged() {
-            self.digests[bucket(entry.token())].add(entry.digest_hash(writers));
+            let (bucket, hash) = (bucket(entry.token()), entry.digest_hash(writers));
+            self.digests[bucket].add(hash);
+            self.sketches.add(bucket, entry, hash);
         }
     }
 
@@ -383,9 +454,16 @@ impl Shard {
         self.counts.damaged -= u64::from(entry.is_damaged());
         self.counts.live_bytes -= entry.live_bytes();
         if !entry.is_damaged() {
-            self.digests[bucket(entry.token())].remove(entry.digest_hash(writers));
+            let (bucket, hash) = (bucket(entry.token()), entry.digest_hash(writers));
+            self.digests[bucket].remove(hash);
+            self.sketches.remove(bucket, entry, hash);
         }
     }
+}
+
+/// Whether these tokens are all those of a bucket; they are of no other.
+fn is_whole(tokens: &RangeInclusive<u64>) -> bool {
+    tokens.end() - tokens.start() == BUCKET_SPAN
 }
 
 /// The bucket of a token among those of its shard.
@@ -454,6 +532,13 @@ mod tests {
                 .filter(|entry| tokens.contains(&entry.token()) && !entry.is_damaged())
                 .for_each(|entry| digest.add(entry.digest_hash(writers)));
             digest
+        }
+
+        fn sketch(&self, cells: usize, tokens: &RangeInclusive<u64>, writers: &Writers) -> Sketch {
+            let mut sketch = Sketch::new(cells);
+            let entries = self.0.values().filter(|entry| tokens.contains(&entry.token()));
+            sketches::scan(&mut sketch, entries, writers);
+            sketch
         }
 
         fn counts(&self) -> Counts {
@@ -588,9 +673,11 @@ mod tests {
             steps in prop::collection::vec(any_step(), 0..60),
             asked in prop::collection::vec((any_position(), any_position()), 8),
             tokens in prop::collection::vec((any::<u64>(), any_token(), any::<bool>()), 8),
+            kept in prop_oneof![Just(0_usize), Just(4), Just(8)],
         ) {
             let (writers, _) = writers();
-            let (mut shard, mut model) = (Shard::new(NUMBER), Model::default());
+            let mut shard = Shard::new(NUMBER).keeping_sketches(kept);
+            let mut model = Model::default();
             for step in steps {
                 take(step, &mut shard, &mut model, &writers);
                 prop_assert_eq!(shard.counts(), model.counts());
@@ -608,6 +695,16 @@ mod tests {
                 let a = if both_within { first_token() + (a & SHARD_SPAN) } else { a };
                 let range = a.min(b)..=a.max(b);
                 prop_assert_eq!(shard.digest(&range, &writers), model.digest(&range, &writers));
+                let buckets: Vec<usize> =
+                    shard.bucket_digests(&range, &writers).map(|(bucket, _)| bucket).collect();
+                if range.end() >= &first_token() && range.start() <= &(first_token() + SHARD_SPAN) {
+                    prop_assert!(Shard::buckets_among(NUMBER, &range).eq(buckets));
+                } else {
+                    prop_assert!(buckets.is_empty());
+                }
+                let mut sum = Sketch::new(6);
+                shard.add_to_sketch(&mut sum, &range, &writers);
+                prop_assert_eq!(sum, model.sketch(6, &range, &writers));
             }
         }
 

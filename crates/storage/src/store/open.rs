@@ -126,7 +126,7 @@ fn load_snapshot(
     let next_number = numbers.last().map_or(1, |last| last + 1);
     for number in numbers.into_iter().rev() {
         let path = snapshot_path(dir, number);
-        match load(fs, &path, number) {
+        match load(fs, &path, number, options) {
             Ok((contents, parts)) => {
                 recovered.records = contents.info.records;
                 recovered.snapshot = Some(contents.info);
@@ -146,13 +146,22 @@ fn load_snapshot(
         }
     }
     let secret = Secret(options.secret.unwrap_or_else(random));
-    let parts = (0..SHARDS).map(Shard::new).collect();
+    let parts = empty_parts(options);
     let (ceiling, notes) = (None, None);
     Ok((Loaded { secret, writers: Writers::new(), parts, ceiling, notes }, next_number))
 }
 
-fn load(fs: &dyn Fs, path: &Path, number: u64) -> Result<(Contents, Vec<Shard>), BadSnapshot> {
-    let mut parts: Vec<Shard> = (0..SHARDS).map(Shard::new).collect();
+fn empty_parts(options: &StoreOptions) -> Vec<Shard> {
+    (0..SHARDS).map(|number| Shard::new(number).keeping_sketches(options.sketch_cells)).collect()
+}
+
+fn load(
+    fs: &dyn Fs,
+    path: &Path,
+    number: u64,
+    options: &StoreOptions,
+) -> Result<(Contents, Vec<Shard>), BadSnapshot> {
+    let mut parts = empty_parts(options);
     let mut in_order = true;
     let contents = snapshot::read(fs, path, number, &mut |entries, writers| {
         let Some(first) = entries.first() else { return };

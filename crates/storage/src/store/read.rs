@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
+use quorate_antientropy::Sketch;
 use quorate_record::{Digest, Key, Record, RecordView, Stamp, Version, decode_record_view};
 
 use super::{Core, KIND_RECORD};
-use crate::index::{Entry, Position, SHARDS, shard_of};
+use crate::index::{Entry, Position, SHARDS, Shard, shard_of};
 use crate::read::ReadError;
 
 /// Some records, and how many more there are that could not be read.
@@ -153,6 +154,41 @@ impl Core {
             .filter(|shard| self.shards.is_in_use(*shard))
             .map(|shard| self.shards.part(shard).index.digest(tokens, &self.shards.writers))
             .fold(Digest::default(), Digest::combine)
+    }
+
+    pub(super) fn bucket_digests(&self, ranges: &[RangeInclusive<u64>]) -> Vec<Digest> {
+        let mut digests = Vec::new();
+        let mut last = None;
+        let mut push = |(bucket, digest): (usize, Digest)| match digests.last_mut() {
+            Some(sum) if last == Some(bucket) => *sum = digest.combine(*sum),
+            _ => {
+                last = Some(bucket);
+                digests.push(digest);
+            }
+        };
+        for range in ranges.iter().filter(|range| !range.is_empty()) {
+            for shard in shard_of(*range.start())..=shard_of(*range.end()) {
+                if self.shards.is_in_use(shard) {
+                    let part = self.shards.part(shard);
+                    part.index.bucket_digests(range, &self.shards.writers).for_each(&mut push);
+                } else {
+                    let empty = Shard::buckets_among(shard, range);
+                    empty.for_each(|bucket| push((bucket, Digest::default())));
+                }
+            }
+        }
+        digests
+    }
+
+    pub(super) fn add_to_sketch(&self, sum: &mut Sketch, tokens: &RangeInclusive<u64>) {
+        if tokens.is_empty() {
+            return;
+        }
+        (shard_of(*tokens.start())..=shard_of(*tokens.end()))
+            .filter(|shard| self.shards.is_in_use(*shard))
+            .for_each(|shard| {
+                self.shards.part(shard).index.add_to_sketch(sum, tokens, &self.shards.writers);
+            });
     }
 
     pub(super) fn list(

@@ -189,6 +189,38 @@ fn changed_in_version_3() -> Vec<(Message, u8, String)> {
     ]
 }
 
+/// How version 4 compares replicas.
+fn sketches_in_version_4() -> Vec<(Message, u8, String)> {
+    let cell = Cell { token: 1, timestamp: 2, fingerprint: 3, checksum: 4, count: -5 };
+    let sketch = Sketch::from_cells(vec![cell]);
+    let group = GroupSketch { digest: Digest { xor: 6, count: 7 }, sketch };
+    let long = |number: u8| format!("{number:02x}00000000000000");
+    let digest = [long(6), long(7)].concat();
+    let overview = Overview { whole: group.digest, short: vec![8, 9] };
+    vec![
+        (
+            request(Request::Overview { salt: 5, whole: group.digest }),
+            0x10,
+            format!("{}{digest}", long(5)),
+        ),
+        (
+            request(Request::Sketches { groups: vec![vec![1, 0x0fff], vec![2]] }),
+            0x11,
+            [long(2), long(2), "0100ff0f".into(), long(1), "0200".into()].concat(),
+        ),
+        (
+            response(Response::Overview(overview)),
+            0x90,
+            [digest.clone(), long(2), "08000900".into()].concat(),
+        ),
+        (
+            response(Response::Sketches(vec![group])),
+            0x91,
+            [long(1), digest, long(1), long(1), long(2), "0300000004000000fbff".into()].concat(),
+        ),
+    ]
+}
+
 /// What becomes of a message on its way: version 2 has no place for what an asker knows already.
 fn as_sent(mut message: Message, protocol: Protocol) -> Message {
     if let (Protocol::V2, Message::Request { body: Request::Get { known, .. }, .. }) =
@@ -298,6 +330,28 @@ fn an_answer_that_does_not_count_is_one_answer() {
 }
 
 #[test]
+fn sketches_are_not_spoken_in_older_versions() {
+    for each in sketches_in_version_4() {
+        is_encoded_as(&each, Protocol::V4);
+        let (message, kind, _) = each;
+        let bytes = encoded(&message, Protocol::V4).into();
+        for older in [Protocol::V2, Protocol::V3] {
+            assert!(!is_spoken(&message, older), "{kind:#x}");
+            assert!(decode_message(&bytes, older).is_err(), "{kind:#x}");
+        }
+    }
+    assert!(one_of_each().iter().all(|(message, ..)| is_spoken(message, Protocol::V2)));
+}
+
+#[test]
+fn no_more_buckets_are_asked_for_than_there_are() {
+    let groups = vec![vec![0; MAX_BUCKETS / 2 + 1]; 2];
+    let bytes = encoded(&request(Request::Sketches { groups }), Protocol::V4);
+    let refused = decode_message(&bytes.into(), Protocol::V4);
+    assert!(matches!(refused, Err(DecodeError::TooMany { count: 4098, .. })), "{refused:?}");
+}
+
+#[test]
 fn a_list_of_one_writer_is_much_shorter_in_version_3() {
     let items: Vec<_> =
         (0..1024).map(|token| (token, Stamp { version: version(), content: 5 })).collect();
@@ -325,9 +379,12 @@ fn a_list_names_its_writers_in_order_and_once() {
 
 #[test]
 fn every_shorter_and_every_longer_input_is_refused() {
+    let new = new_in_version_4().into_iter().chain(sketches_in_version_4());
+    let new = new.map(|each| (Protocol::V4, each));
     for (protocol, (message, ..)) in ALL
         .into_iter()
         .flat_map(|protocol| one_of_each().into_iter().map(move |each| (protocol, each)))
+        .chain(new)
     {
         let mut bytes = encoded(&message, protocol);
         for len in 0..bytes.len() {
@@ -368,7 +425,9 @@ fn list(kind: u8, count: u64, items: &[u8]) -> Bytes {
     bytes.into()
 }
 
-const LISTS: [(u8, usize); 7] = [
+const LISTS: [(u8, usize); 9] = [
+    (kind::SKETCHES, MAX_GROUPS),
+    (kind::SUMMED_UP, MAX_GROUPS),
     (kind::MERGE, MAX_ITEMS),
     (kind::DIGESTS, MAX_SPANS),
     (kind::FETCH, MAX_ITEMS),
@@ -614,7 +673,7 @@ proptest! {
     #[test]
     fn any_bytes_are_refused_or_are_the_one_form_of_a_message(
         protocol in prop::sample::select(&ALL),
-        kind in prop::sample::select(vec![1u8, 2, 3, 4, 5, 6, 7, 8, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0xff, 0x20, 0x21, 0xa0, 0xa1, 0xa2]),
+        kind in prop::sample::select(vec![1u8, 2, 3, 4, 5, 6, 7, 8, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0xff, 0x20, 0x21, 0xa0, 0xa1, 0xa2, 0x10, 0x11, 0x90, 0x91]),
         rest in prop::collection::vec(prop_oneof![3 => Just(0u8), 1 => any::<u8>()], 0..200),
     ) {
         let bytes = Bytes::from([vec![kind], rest].concat());

@@ -22,7 +22,7 @@ use crate::{
 };
 
 const HELLO: &str = "Quorate-Node: n1\r\nQuorate-To: n2\r\nQuorate-Incarnation: 5f0c21aa\r\n\
-    Quorate-Cluster: 7\r\nQuorate-Protocol: 2-3\r\n";
+    Quorate-Cluster: 7\r\nQuorate-Protocol: 2-4\r\n";
 
 fn asks_for_a_proof() -> String {
     request(&format!("{UPGRADE}{HELLO}Quorate-Nonce: {}\r\n", "5a".repeat(32)))
@@ -175,7 +175,7 @@ async fn a_hello_that_is_changed_on_its_way_is_refused() {
 #[tokio::test]
 async fn a_version_that_nobody_speaks_is_refused_before_any_proof() {
     let listener = Listener::trusting(knows(A)).await;
-    let (_, answer) = answer_to(listener.addr, &asks_for_a_proof().replace("2-3", "8-9")).await;
+    let (_, answer) = answer_to(listener.addr, &asks_for_a_proof().replace("2-4", "8-9")).await;
     assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
     assert!(!answer.to_lowercase().contains("quorate-proof"), "{answer}");
 }

@@ -59,8 +59,8 @@ pub(crate) fn request(headers: &str) -> String {
 
 pub(crate) const UPGRADE: &str = "Connection: upgrade\r\nUpgrade: quorate/1\r\n";
 
-const PROTOCOL_5: &str = "Quorate-Node: n1\r\nQuorate-To: n2\r\nQuorate-Incarnation: 1\r\n\
-    Quorate-Cluster: 7\r\nQuorate-Protocol: 5-6\r\n";
+const PROTOCOL_8: &str = "Quorate-Node: n1\r\nQuorate-To: n2\r\nQuorate-Incarnation: 1\r\n\
+    Quorate-Cluster: 7\r\nQuorate-Protocol: 8-9\r\n";
 
 #[tokio::test]
 async fn requests_for_something_else_are_told_what_to_ask_for() {
@@ -68,7 +68,7 @@ async fn requests_for_something_else_are_told_what_to_ask_for() {
     for (headers, status) in [
         (String::new(), "426 Upgrade Required"),
         (UPGRADE.into(), "400 Bad Request"),
-        (format!("{UPGRADE}{PROTOCOL_5}"), "421 Misdirected Request"),
+        (format!("{UPGRADE}{PROTOCOL_8}"), "421 Misdirected Request"),
     ] {
         let (_, answer) = answer_to(listener.addr, &request(&headers)).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
@@ -79,7 +79,7 @@ async fn requests_for_something_else_are_told_what_to_ask_for() {
 #[tokio::test]
 async fn garbage_after_the_upgrade_ends_the_connection_with_a_reason() {
     let mut listener = Listener::of_n2(StreamOptions::default()).await;
-    let headers = format!("{UPGRADE}{}", PROTOCOL_5.replace("5-6", "1-6"));
+    let headers = format!("{UPGRADE}{}", PROTOCOL_8.replace("8-9", "1-9"));
     let (mut socket, answer) = answer_to(listener.addr, &request(&headers)).await;
     assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols"), "{answer}");
     assert!(answer.to_lowercase().contains("quorate-protocol: 4-4"), "{answer}");

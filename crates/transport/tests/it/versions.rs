@@ -51,7 +51,7 @@ async fn talk(dialer: Protocol, acceptor: Protocol, trust: Trust) -> Protocol {
 }
 
 #[tokio::test]
-async fn nodes_of_two_versions_talk_to_each_other_both_ways() {
+async fn nodes_of_any_two_versions_talk_both_ways() {
     use Protocol::{V2, V3, V4};
     for trust in [Trust::Loopback, knows(A)] {
         assert_eq!(talk(V2, V3, trust.clone()).await, V2);
