@@ -89,7 +89,9 @@ impl World {
         let mut hints = std::mem::take(&mut machine.owes_at_risk);
         let Some(process) = &machine.process else { return };
         lost.retain(|key, it| match process.local.store.get(key) {
-            Ok(record) => record.is_none_or(|record| record.version < *it),
+            // A tombstone below the horizon is forgotten.
+            Ok(None) => it.timestamp >= process.local.store.horizon(),
+            Ok(Some(record)) => record.version < *it,
             Err(error) => !matches!(error, ReadError::Io(_)),
         });
         for hint in process.node.hints().iter() {
