@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use quorate_record::{Key, NodeId, Version};
 use quorate_ring::{Ring, RingNode};
-use quorate_simulator::check::{self, Violation};
+use quorate_simulator::check::{self, Fault, Violation};
 use quorate_tests::{Cluster, Node, now};
 use serde_json::{Value, json};
 
@@ -61,17 +61,25 @@ impl Dumps {
         cluster.nodes().iter().map(dump).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Which owners do not hold what others do, and who holds what it does not own.
+    /// Which owners do not hold what others do, and who holds what it does not own. Nothing is as good
+    /// as a tombstone: owners forget those one after the other.
     pub(crate) fn differing(&self, places: &Places) -> Vec<Violation> {
-        check::converged(&self.0, |key| places.owners(key))
+        let mut differing = check::converged(&self.0, |key| places.owners(key));
+        differing.retain(|violation| match &*violation.fault {
+            Fault::Missing { holder, .. } => !self.0[holder][&violation.key].deleted,
+            _ => true,
+        });
+        differing
     }
 
-    /// The greatest version of each key.
-    fn greatest(&self) -> BTreeMap<Key, Version> {
-        let mut greatest: BTreeMap<Key, Version> = BTreeMap::new();
+    /// The greatest that is held of each key.
+    fn greatest(&self) -> BTreeMap<Key, Held> {
+        let mut greatest: BTreeMap<Key, Held> = BTreeMap::new();
         for (key, held) in self.0.values().flatten() {
-            let known = greatest.entry(key.clone()).or_insert(held.version);
-            *known = held.version.max(*known);
+            let known = greatest.entry(key.clone()).or_insert(*held);
+            if known.version < held.version {
+                *known = *held;
+            }
         }
         greatest
     }
@@ -148,7 +156,7 @@ fn stamp_of(shown: &Value) -> Result<Held, String> {
 pub(crate) struct Catching {
     /// The nodes that were seen without hints.
     without_hints: BTreeSet<NodeId>,
-    awaited: Option<BTreeMap<Key, Version>>,
+    awaited: Option<BTreeMap<Key, Held>>,
     looked_at: Option<Instant>,
 }
 
@@ -174,9 +182,10 @@ impl Catching {
             }
             return false;
         };
-        awaited.iter().all(|(key, version)| {
-            let holds = |owner: &NodeId| {
-                dumps.0[owner].get(key).is_some_and(|held| held.version >= *version)
+        awaited.iter().all(|(key, awaited)| {
+            let holds = |owner: &NodeId| match dumps.0[owner].get(key) {
+                Some(held) => held.version >= awaited.version,
+                None => awaited.deleted,
             };
             places.owners(key).iter().all(holds)
         })
