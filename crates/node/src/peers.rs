@@ -138,14 +138,26 @@ impl Node {
     /// Whether so many of a key's nodes would refuse this node's versions that a write cannot
     /// succeed. It is better not begun: this node alone would hold it, and it would hide what the
     /// others acknowledge until their clocks are there too.
-    pub(crate) fn is_too_far_ahead(&self, key: &Key, quorum: Quorum) -> bool {
-        if self.behind.is_empty() {
+    pub(crate) fn is_too_far_ahead(&self, key: &Key, quorum: Quorum, now: Now) -> bool {
+        // What was issued or seen before may be ahead of a wall clock that was set right since.
+        let lead_ms = self.clock.last().wall_ms().saturating_sub(now.wall_ms);
+        if self.behind.is_empty() && lead_ms == 0 {
             return false;
         }
+        let [lead_ms, limit_ms] = [lead_ms, self.options.max_clock_skew_ms]
+            .map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
+        let offset_ms = |node: &NodeId| match *node == self.id {
+            true => Some(0),
+            false => self.peers.get(node).and_then(PeerFacts::clock_offset_ms),
+        };
+        let is_behind = |node: &NodeId| {
+            offset_ms(node).is_some_and(|offset_ms| offset_ms.saturating_add(limit_ms) < lead_ms)
+        };
+        let refuses = |node: &&NodeId| self.behind.contains(node) || is_behind(node);
         let nodes = self.preference(key);
         let counting = if quorum.sloppy() { nodes.len() } else { quorum.n().min(nodes.len()) };
-        let willing = nodes[..counting].iter().filter(|node| !self.behind.contains(node)).count();
-        willing < quorum.w()
+        let unwilling = nodes[..counting].iter().filter(refuses).count();
+        counting - unwilling < quorum.w()
     }
 
     /// To be called when a clock or the state of a peer has changed.

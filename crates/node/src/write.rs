@@ -46,7 +46,7 @@ impl Node {
         match body.operation {
             Operation::Get => self.begin_read(request, body, now),
             Operation::Put(_) | Operation::Delete
-                if self.is_too_far_ahead(&body.key, body.quorum) =>
+                if self.is_too_far_ahead(&body.key, body.quorum, now) =>
             {
                 self.counters.refused_clock_ahead += 1;
                 self.reply(request, ClientReply::Refused(Refusal::ClockAhead));

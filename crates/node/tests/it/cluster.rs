@@ -532,3 +532,25 @@ fn without_a_majority_an_atomic_write_is_rejected() {
     assert_eq!(failure.error.outcome(), Outcome::Rejected);
     assert!(world.held(id(1), &key("cat")).is_none());
 }
+
+#[test]
+fn a_clock_that_was_set_right_writes_nothing_that_others_refuse() {
+    let mut world = World::new(3, NodeOptions::default());
+    world.set_clock(id(1), 3_600_000);
+    // Before it was told the others' clocks.
+    world.put(id(1), "cat", "from the future", quorum(false));
+    // Its ceiling is an hour ahead now, and so is what it issues after a restart.
+    world.kill(id(1));
+    world.set_clock(id(1), 0);
+    world.start(id(1));
+    world.run(Duration::from_secs(3));
+    let reply = world.put(id(1), "dog", "woof", quorum(false));
+    assert!(
+        matches!(reply, ClientReply::Refused(Refusal::ClockAhead)),
+        "nobody would take it: {reply:?}"
+    );
+    for node in 1..=3 {
+        assert!(world.held(id(node), &key("dog")).is_none(), "n{node} holds what others refuse");
+    }
+    written(world.put(id(2), "dog", "woof", quorum(false)));
+}
