@@ -94,7 +94,7 @@ impl Pair {
             pair.fill(side, 0..keys, 0);
         }
         for side in 0..2 {
-            pair.report(side, Event::Connected { peer: id(1 - side), incarnation: 1 });
+            pair.report(side, Event::Connected { peer: id(1 - side), incarnation: START_MS });
         }
         pair.run();
         pair
@@ -193,8 +193,8 @@ impl Cost {
         let mut bytes = Vec::new();
         encode_frame(message, Protocol::NEWEST, &mut bytes).expect("it fits in a frame");
         match message {
-            Message::Request { body: Request::Ping { .. }, .. }
-            | Message::Response { body: Response::Pong { .. }, .. } => {}
+            Message::Request { body: Request::Meet { .. }, .. }
+            | Message::Response { body: Response::Met { .. }, .. } => {}
             Message::Request { body: Request::Fetch { .. } | Request::Merge { .. }, .. }
             | Message::Response { body: Response::Fetched(_) | Response::Merged(_), .. } => {
                 self.record_bytes += bytes.len();
