@@ -104,6 +104,8 @@ pub struct SketchExchange<S> {
     to_list: Vec<u16>,
     listing: Option<Exchange<S>>,
     prefers_lists: bool,
+    /// How many symbols a bucket that differs is expected to have.
+    bucket_symbols: f64,
     differing: Option<Differing>,
     sum: Summary,
     actions: VecDeque<ExchangeAction>,
@@ -134,6 +136,7 @@ impl<S: Clone + Ord> SketchExchange<S> {
             to_list: Vec::new(),
             listing: None,
             prefers_lists: false,
+            bucket_symbols: 0.0,
             differing: None,
             sum: Summary::default(),
             actions: VecDeque::new(),
@@ -239,9 +242,11 @@ impl<S: Clone + Ord> SketchExchange<S> {
             self.batch = differing;
             return self.list();
         }
+        // What is left of an earlier pass has as many in each bucket as it had then.
         let symbols = KEY_SYMBOLS * keys / differing.len().max(1) as f64;
+        self.bucket_symbols = self.bucket_symbols.max(symbols);
         #[expect(clippy::cast_possible_truncation, reason = "at most GROUP_SYMBOLS")]
-        let size = ((GROUP_SYMBOLS / symbols) as usize).clamp(1, BUCKETS);
+        let size = ((GROUP_SYMBOLS / self.bucket_symbols).round() as usize).clamp(1, BUCKETS);
         let is_all = all_open && differing.len() <= MAX_GROUPS * size;
         differing.truncate(MAX_GROUPS * size);
         self.rest = is_all.then_some((seem_equal, remote.whole));
