@@ -49,3 +49,14 @@ fn metadata_is_in_proportion_to_what_differs_among_a_hundred_thousand_keys() {
 fn metadata_is_in_proportion_to_what_differs_among_a_million_keys() {
     costs_what_differs(1_000_000);
 }
+
+#[test]
+fn where_everything_differs_one_exchange_is_enough_too() {
+    const KEYS: u64 = 40_000;
+    let mut pair = Pair::with_keys(KEYS);
+    pair.fill(0, 0..KEYS / 2, 1_000);
+    pair.fill(1, KEYS / 2..2 * KEYS, 1_000);
+    let cost = pair.exchange();
+    println!("everything differs: {cost:?}");
+    assert_eq!(pair.differing(), 0, "{}", pair.stats());
+}
