@@ -106,6 +106,8 @@ pub struct SketchExchange<S> {
     prefers_lists: bool,
     /// Below which each side has forgotten tombstones.
     forgotten: (u64, u64),
+    /// How many symbols a bucket that differs is expected to have.
+    bucket_symbols: f64,
     differing: Option<Differing>,
     sum: Summary,
     actions: VecDeque<ExchangeAction>,
@@ -137,6 +139,7 @@ impl<S: Clone + Ord> SketchExchange<S> {
             listing: None,
             prefers_lists: false,
             forgotten: (0, 0),
+            bucket_symbols: 0.0,
             differing: None,
             sum: Summary::default(),
             actions: VecDeque::new(),
@@ -157,6 +160,12 @@ impl<S: Clone + Ord> SketchExchange<S> {
         let event = if buggify!(AbortExchange) { ExchangeEvent::Aborted } else { event };
         match (std::mem::replace(&mut self.waiting, Waiting::Nothing), event) {
             (Waiting::Nothing, _) => {}
+            (Waiting::Listing, event) => {
+                if let Some(listing) = &mut self.listing {
+                    listing.handle(event);
+                }
+                self.follow_listing();
+            }
             (_, ExchangeEvent::Aborted) => self.finish(Outcome::Aborted),
             (Waiting::Overview, ExchangeEvent::Overview { local, remote }) => {
                 self.look(&local, &remote);
@@ -173,12 +182,6 @@ impl<S: Clone + Ord> SketchExchange<S> {
                 self.sum.pushed = self.sum.pushed.saturating_add(records);
                 self.sum.left = self.sum.left.saturating_add(left);
                 self.list();
-            }
-            (Waiting::Listing, event) => {
-                if let Some(listing) = &mut self.listing {
-                    listing.handle(event);
-                }
-                self.follow_listing();
             }
             (waiting, _) => self.waiting = waiting,
         }
@@ -249,9 +252,11 @@ impl<S: Clone + Ord> SketchExchange<S> {
             self.batch = differing;
             return self.list();
         }
+        // What is left of an earlier pass has as many in each bucket as it had then.
         let symbols = KEY_SYMBOLS * keys / differing.len().max(1) as f64;
+        self.bucket_symbols = self.bucket_symbols.max(symbols);
         #[expect(clippy::cast_possible_truncation, reason = "at most GROUP_SYMBOLS")]
-        let size = ((GROUP_SYMBOLS / symbols) as usize).clamp(1, BUCKETS);
+        let size = ((GROUP_SYMBOLS / self.bucket_symbols).round() as usize).clamp(1, BUCKETS);
         let is_all = all_open && differing.len() <= MAX_GROUPS * size;
         differing.truncate(MAX_GROUPS * size);
         self.rest = is_all.then_some((seem_equal, remote.whole));
@@ -365,12 +370,16 @@ impl<S: Clone + Ord> SketchExchange<S> {
             return self.end_pass();
         }
         self.rest = None;
-        self.to_list.sort_unstable();
-        let rest = self.to_list.split_off(LISTED_BUCKETS.min(self.to_list.len()));
+        // Peers answer for all of a span, so what lies between the buckets is compared as well. In
+        // order from `start_at` on, and not around, that is not much.
+        let first = bucket_of(self.start_at);
+        self.to_list.sort_unstable_by_key(|bucket| (*bucket < first, *bucket));
+        let ascending = self.to_list.windows(2).take_while(|pair| pair[0] < pair[1]).count() + 1;
+        let rest = self.to_list.split_off(ascending.min(LISTED_BUCKETS));
         let buckets = std::mem::replace(&mut self.to_list, rest);
-        let spans = buckets.into_iter().map(bucket_span);
-        let parts: Vec<_> =
-            spans.flat_map(|span| self.ranges.within(&span).collect::<Vec<_>>()).collect();
+        let (first, last) = (buckets[0], buckets[buckets.len() - 1]);
+        let span = *bucket_span(first).start()..=*bucket_span(last).end();
+        let parts: Vec<_> = self.ranges.within(&span).collect();
         let limits = Limits { leaf_records: LEAF_RECORDS, max_records: usize::MAX };
         self.listing = Some(Exchange::start(Ranges::new(parts), limits, 0));
         self.follow_listing();

@@ -514,6 +514,8 @@ impl Node {
         }
         let goes_on = summary.outcome == Ending::Truncated;
         let Running { id, bytes_sent, bytes_received, error, .. } = running;
+        let nonsense = || format!("{peer}: an answer that cannot be");
+        let error = error.or_else(|| (summary.outcome == Ending::Aborted).then(nonsense));
         let report = Report { summary, bytes_sent, bytes_received, error };
         let is_aborted = summary.outcome == Ending::Aborted;
         self.reconcile.rounds.finish(peer, report, now.instant, now.wall_ms);

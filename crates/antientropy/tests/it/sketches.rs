@@ -36,14 +36,14 @@ fn a_thousand_stale_records_take_overviews_and_a_few_cells_each() {
 }
 
 #[test]
-fn an_empty_replica_is_filled_in_one_exchange_by_lists() {
+fn an_empty_replica_is_filled_in_one_exchange() {
     let mut remote = full(60_000);
     let mut local = Replica::default();
     let ranges = everything();
     let (summary, traffic) =
         run_by_sketches((&mut local, &mut remote), &ranges, token(77), None, &mut |_| {});
     assert_eq!((summary.outcome, summary.pulled), (Outcome::Complete, 60_000));
-    assert!(traffic.sketches <= 2 * 128, "{} sketches, which say nothing", traffic.sketches);
+    assert!(traffic.sketches <= 5_000, "{} sketches", traffic.sketches);
     assert_eq!(local, remote);
 }
 
@@ -126,4 +126,25 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_difference_that_is_all_in_some_buckets_is_listed_and_mended_both_ways() {
+    let ranges = everything();
+    let mut local = full(2_000);
+    for bucket in 0..300_u64 {
+        (0..50).for_each(|i| local.merge(((bucket * 13) << 52 | i << 20, 0), i + 1));
+    }
+    let mut remote = local.clone();
+    for bucket in 0..300_u64 {
+        for i in 0..50 {
+            let stale = if i % 3 == 0 { &mut remote } else { &mut local };
+            stale.merge(((bucket * 13) << 52 | i << 20, 0), 5_000 + i);
+        }
+    }
+    let (summary, traffic) =
+        run_by_sketches((&mut local, &mut remote), &ranges, token(9), None, &mut |_| {});
+    assert_eq!((summary.outcome, traffic.moved), (Outcome::Complete, 15_000));
+    assert!(traffic.listed > 0, "{traffic:?}");
+    assert_eq!(local, remote);
 }

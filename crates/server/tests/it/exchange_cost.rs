@@ -18,9 +18,9 @@ fn is_mended_within_bounds(pair: &mut Pair, keys: u64, differing: u64, time_ms: 
         pair.fill(side, stale, time_ms);
     }
     assert_eq!(pair.differing(), 1);
-    let cost = pair.exchange(0);
+    let cost = pair.exchange();
     println!("{keys} keys, {differing} differ: {cost:?}");
-    assert_eq!(pair.differing(), 0, "one exchange is enough");
+    assert_eq!(pair.differing(), 0, "one exchange is enough: {}", pair.stats());
     let most = 160 * usize::try_from(differing).expect("few") + 16 * 1024;
     assert!(cost.metadata_bytes <= most, "{cost:?}, and {most} bytes at most");
     if differing <= 1_000 {
@@ -30,7 +30,7 @@ fn is_mended_within_bounds(pair: &mut Pair, keys: u64, differing: u64, time_ms: 
 
 fn costs_what_differs(keys: u64) {
     let mut pair = Pair::with_keys(keys);
-    let idle = pair.exchange(0);
+    let idle = pair.exchange();
     println!("{keys} keys, equal: {idle:?}");
     assert!(idle.metadata_bytes <= IDLE_BYTES && idle.round_trips == 1, "{idle:?}");
     assert_eq!(idle.record_bytes, 0);
@@ -48,4 +48,15 @@ fn metadata_is_in_proportion_to_what_differs_among_a_hundred_thousand_keys() {
 #[ignore = "takes a minute; run with --ignored --nocapture for the figures of a million keys"]
 fn metadata_is_in_proportion_to_what_differs_among_a_million_keys() {
     costs_what_differs(1_000_000);
+}
+
+#[test]
+fn where_everything_differs_one_exchange_is_enough_too() {
+    const KEYS: u64 = 40_000;
+    let mut pair = Pair::with_keys(KEYS);
+    pair.fill(0, 0..KEYS / 2, 1_000);
+    pair.fill(1, KEYS / 2..2 * KEYS, 1_000);
+    let cost = pair.exchange();
+    println!("everything differs: {cost:?}");
+    assert_eq!(pair.differing(), 0, "{}", pair.stats());
 }

@@ -80,7 +80,7 @@ impl Pair {
             let (node, local) = opened.expect("a new folder").start(
                 ring.clone(),
                 NodeOptions {
-                    anti_entropy_interval: Some(INTERVAL),
+                    anti_entropy_interval: (side == 0).then_some(INTERVAL),
                     anti_entropy_max_per_tick: 1_024,
                     ..NodeOptions::default()
                 },
@@ -118,20 +118,24 @@ impl Pair {
         local.store.take_completions(&mut done);
     }
 
-    /// Lets the exchange take place that is due at one of the sides next, and says what it cost.
-    pub(crate) fn exchange(&mut self, side: usize) -> Cost {
-        let ended = |pair: &Self, side: usize| {
-            pair.sides[side].node.anti_entropy().map_or(0, |stats| stats.exchanges)
-        };
-        let before = ended(self, side);
-        while ended(self, side) == before {
+    /// Lets the exchange take place that is due next, and says what it cost. Only the first side
+    /// begins any.
+    pub(crate) fn exchange(&mut self) -> Cost {
+        let ended =
+            |pair: &Self| pair.sides[0].node.anti_entropy().map_or(0, |stats| stats.exchanges);
+        let before = ended(self);
+        while ended(self) == before {
             self.passed += INTERVAL;
-            // The other one's own turn does not come in between.
             self.cost = Cost::default();
-            self.report(side, Event::Woken);
+            self.report(0, Event::Woken);
             self.run();
         }
         self.cost
+    }
+
+    /// What came of the exchanges so far, in words.
+    pub(crate) fn stats(&self) -> String {
+        format!("{:?}", self.sides[0].node.anti_entropy())
     }
 
     pub(crate) fn differing(&self) -> usize {

@@ -872,3 +872,50 @@ fn tombstones_below_the_horizon_go_and_what_they_hid_does_not_come_back() {
     }
     assert!(open(&fs).1.is_doubtful, "a scan may find what tombstones had hidden");
 }
+
+#[test]
+fn kept_sketches_are_those_of_the_records() {
+    let fs = FaultFs::new();
+    let options = StoreOptions { sketch_cells: 16, ..options() };
+    let open = || {
+        let open = Store::open(Arc::new(fs.clone()), DIR.as_ref(), &options, Box::new(|| {}));
+        open.unwrap().0
+    };
+    // What is asked for in halves of buckets is looked through.
+    let halves = || (0..8_192_u64).map(|half| half << 51..=(half << 51 | u64::MAX >> 13));
+    let sum = |store: &Store| {
+        let sums = store.sketches(&[vec![0..=u64::MAX], halves().collect()], 16);
+        assert_eq!(sums[0], sums[1]);
+        sums[0].clone()
+    };
+    let store = open();
+    (0..300).for_each(|timestamp| put(&store, timestamp % 200, timestamp + 1));
+    let before = sum(&store);
+    store.snapshot().unwrap();
+    put(&store, 7, 1_000);
+    let after = sum(&store);
+    drop(store);
+    assert_eq!(sum(&open()), after);
+    let mut changed = after;
+    changed.subtract(&before);
+    let changed = changed.decode().expect("one key in sixteen cells");
+    assert_eq!((changed.local.len(), changed.remote.len()), (1, 1));
+    assert_eq!((changed.local[0].timestamp, changed.remote[0].timestamp), (1_000, 208));
+}
+
+#[test]
+fn buckets_are_digested_as_far_as_ranges_go() {
+    let (_fs, store) = store();
+    (0..300).for_each(|timestamp| put(&store, timestamp, timestamp + 1));
+    let bucket = |number: u64| number << 52..=(number << 52 | u64::MAX >> 12);
+    let all: Vec<_> = (0..4_096).map(|number| vec![bucket(number)]).collect();
+    assert_eq!(store.bucket_digests(&[0..=u64::MAX]), store.digests(&all));
+    let third = (u64::MAX >> 12) / 3;
+    let [low, high] = [0_u64, 2_000].map(|number| *bucket(number).start());
+    let ranges = [low..=low + third, low + 2 * third..=high + third];
+    let digests = store.bucket_digests(&ranges);
+    assert_eq!(digests.len(), 2_001);
+    let first = store.digest(ranges[0].clone());
+    let first = first.combine(store.digest(low + 2 * third..=*bucket(0).end()));
+    assert_eq!((digests[0], digests[2_000]), (first, store.digest(high..=high + third)));
+}
