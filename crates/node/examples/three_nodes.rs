@@ -10,7 +10,7 @@ use quorate_node::{
     Response, StoreReply, StoreRequest,
 };
 use quorate_quorum::Quorum;
-use quorate_record::{Key, NodeId, Record, Timestamp, Writer};
+use quorate_record::{HintSummary, HintsFound, Key, NodeId, Record, Timestamp, Writer};
 use quorate_ring::{Ring, RingNode};
 
 type Disk = BTreeMap<Key, Record>;
@@ -25,7 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for node in ids {
         let writer = Writer { node, incarnation: 1 };
         let options = NodeOptions::default();
-        let started = Node::new(writer, ring.clone(), options, Timestamp::ZERO, Vec::new(), now);
+        let (ceiling, hints) = (Timestamp::ZERO, HintSummary::default());
+        let started = Node::new(writer, ring.clone(), options, ceiling, &hints, now);
         nodes.insert(node, (started, Disk::new()));
     }
 
@@ -102,6 +103,12 @@ fn submit(disk: &mut Disk, request: StoreRequest) -> StoreReply {
             })
         }
         StoreRequest::Get { key, .. } => StoreReply::Read(Response::Found(disk.get(&key).cloned())),
+        // Nobody is away here, so no hint is ever kept.
+        StoreRequest::LookUpHint { .. } => StoreReply::Hint(Ok(None)),
+        StoreRequest::FindHint { .. } => StoreReply::Read(Response::Found(None)),
+        StoreRequest::ReadHints { .. } | StoreRequest::ReadCourtesies { .. } => {
+            StoreReply::Hints(Ok(HintsFound::default()))
+        }
         StoreRequest::ReserveClock { .. } | StoreRequest::PersistHint { .. } => {
             StoreReply::Persisted(Ok(()))
         }

@@ -9,7 +9,7 @@
 //! use quorate_node::{Action, ClientReply, ClientRequest, Event, Node, NodeOptions, Now, Operation};
 //! use quorate_node::{PutOutcome, StoreReply, StoreRequest};
 //! use quorate_quorum::Quorum;
-//! use quorate_record::{Key, NodeId, Timestamp, Writer};
+//! use quorate_record::{HintSummary, Key, NodeId, Timestamp, Writer};
 //! use quorate_ring::{Ring, RingNode};
 //!
 //! # #[expect(clippy::disallowed_methods, reason = "an example is a driver")]
@@ -18,8 +18,8 @@
 //! let ring = Ring::new(vec![RingNode::new(id)], 64, 1)?;
 //! let now = Now { instant: Instant::now(), wall_ms: 1_700_000_000_000 };
 //! let writer = Writer { node: id, incarnation: 1 };
-//! let mut node =
-//!     Node::new(writer, ring, NodeOptions::default(), Timestamp::ZERO, Vec::new(), now);
+//! let (ceiling, hints) = (Timestamp::ZERO, HintSummary::default()); // nothing was persisted yet
+//! let mut node = Node::new(writer, ring, NodeOptions::default(), ceiling, &hints, now);
 //!
 //! let body = ClientRequest {
 //!     key: Key::new("cat")?,

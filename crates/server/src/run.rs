@@ -193,7 +193,11 @@ fn open_files(
     let notify = move || stored.notify_one();
     let opened = Local::open(Arc::new(RealFs), dir, id, ring, &options, now().wall_ms, notify)?;
 
-    tracing::info!(records = opened.store_found.records, hints = opened.hints.len(), "recovered");
+    tracing::info!(
+        records = opened.store_found.records,
+        hints = opened.local.hints.stats().hints,
+        "recovered"
+    );
     let truncated_bytes = opened.truncated_bytes();
     if truncated_bytes > 0 {
         tracing::warn!(

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use quorate_node::{Node, NodeOptions, Now};
-use quorate_record::{Hint, NodeId, Timestamp, Writer};
+use quorate_record::{NodeId, Timestamp, Writer};
 use quorate_ring::Ring;
 use quorate_storage::{
     Damage, HintLog, HintLogOptions, HintsRecovered, Meta, MetaError, OpenError as LogOpenError,
@@ -41,8 +41,6 @@ pub struct Opened {
     pub local: Local,
     /// As whom the node writes.
     pub writer: Writer,
-    /// The hints in the queue.
-    pub hints: Vec<Hint>,
     /// What was found of the store.
     pub store_found: Recovered,
     /// What was found of the hint queue.
@@ -77,11 +75,11 @@ impl Local {
             // life cannot issue a version twice. What was cut may be damage in the last batch.
             meta = meta.renew(&*fs, dir, wall_ms)?;
         }
-        let (hint_log, hints, hints_found) =
+        let (hint_log, hints_found) =
             HintLog::open(fs, &dir.join(HINTS_DIR), &options.hints, Box::new(on_progress))?;
         let local = Local { store, hints: hint_log };
         let writer = Writer { node, incarnation: meta.incarnation };
-        Ok(Opened { local, writer, hints, store_found, hints_found })
+        Ok(Opened { local, writer, store_found, hints_found })
     }
 }
 
@@ -103,8 +101,9 @@ impl Opened {
     /// If the ring does not have the node.
     #[must_use]
     pub fn start(self, ring: Ring<NodeId>, options: NodeOptions, now: Now) -> (Node, Local) {
-        let Opened { local, writer, hints, store_found, .. } = self;
+        let Opened { local, writer, store_found, .. } = self;
         let ceiling = store_found.clock_ceiling.unwrap_or(Timestamp::ZERO);
-        (Node::new(writer, ring, options, ceiling, hints, now), local)
+        let hints = local.hints.summary();
+        (Node::new(writer, ring, options, ceiling, &hints, now), local)
     }
 }
