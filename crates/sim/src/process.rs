@@ -111,6 +111,14 @@ impl Process {
 
     /// The hints in the queue; `None` if the device does not give them.
     pub(crate) fn hints(&self) -> Option<Vec<Hint>> {
-        self.local.hints.page(None, usize::MAX).ok().map(|found| found.hints)
+        let (mut hints, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.local.hints.page(after, usize::MAX).ok()?;
+            hints.extend(page.hints);
+            after = page.last;
+            if after.is_none() {
+                return Some(hints);
+            }
+        }
     }
 }

@@ -37,6 +37,9 @@ pub(crate) const KIND_REMOVE: u8 = 2;
 /// How much is written again by one call of [`HintLog::maintain`], about.
 const MOVE_BATCH_BYTES: u64 = 1 << 20;
 
+/// How much is read at once where the caller does not say.
+const MAX_READ_BYTES: u64 = 4 << 20;
+
 /// How a hint log behaves.
 #[derive(Clone, Debug)]
 pub struct HintLogOptions {
@@ -254,7 +257,7 @@ impl HintLog {
     }
 
     /// At most so many of the courtesies behind a place that were taken on up to this time, in milliseconds since the
-    /// Unix epoch, in the order of the log, which is about that of their age.
+    /// Unix epoch, in the order of the log, which is about that of their age; no more than have 4 MiB, but one.
     ///
     /// # Errors
     /// [`ReadError::Io`]: one cannot be read at present.
@@ -266,8 +269,9 @@ impl HintLog {
     ) -> Result<HintsFound, ReadError> {
         let mut more = false;
         let mut found = self.found(|state| {
-            let spots = state.held.courtesies(after.map(place), added_until_ms, max_hints);
-            more = spots.len() == max_hints;
+            let (after, bytes) = (after.map(place), MAX_READ_BYTES);
+            let spots;
+            (spots, more) = state.held.courtesies(after, added_until_ms, max_hints, bytes);
             spots
         })?;
         found.last = found.last.filter(|_| more);
@@ -275,7 +279,7 @@ impl HintLog {
         Ok(self.with_lost(found))
     }
 
-    /// At most so many of the durable hints behind a place, in the order of the log.
+    /// At most so many of the durable hints behind a place, in the order of the log; no more than have 4 MiB, but one.
     ///
     /// # Errors
     /// [`ReadError::Io`]: one cannot be read at present.
@@ -284,7 +288,7 @@ impl HintLog {
         after: Option<HintPlace>,
         max_hints: usize,
     ) -> Result<HintsFound, ReadError> {
-        self.found(|state| state.held.all(after.map(place), max_hints))
+        self.found(|state| state.held.all(after.map(place), max_hints, MAX_READ_BYTES))
     }
 
     /// What is held, counted.

@@ -18,11 +18,11 @@ fn origin() -> Instant {
 }
 
 fn node(name: &str) -> NodeId {
-    NodeId::new(name).unwrap()
+    NodeId::new(name).expect("a good id")
 }
 
 fn key(name: &str) -> Key {
-    Key::new(name.to_owned()).unwrap()
+    Key::new(name.to_owned()).expect("a good key")
 }
 
 fn version(ms: u64) -> Version {

@@ -257,18 +257,21 @@ impl Held {
         take_bytes(self.spots(None, |_| true, |_| true), max_bytes)
     }
 
-    /// All hints behind a place, in the order of the log.
-    pub(crate) fn all(&self, after: Option<Place>, max_hints: usize) -> Vec<Spot> {
-        self.spots(after, |_| true, |_| true).take(max_hints).collect()
+    /// The hints behind a place, in the order of the log, until there are so many or they have so many bytes; one at
+    /// least, if there is any.
+    pub(crate) fn all(&self, after: Option<Place>, max_hints: usize, max_bytes: u64) -> Vec<Spot> {
+        take_bytes(self.spots(after, |_| true, |_| true).take(max_hints), max_bytes)
     }
 
-    /// The courtesies behind a place that may have been taken on up to this time, in milliseconds since the Unix epoch.
+    /// The courtesies behind a place that may have been taken on up to this time, in milliseconds since the Unix epoch,
+    /// until there are so many or they have so many bytes, and whether there may be more.
     pub(crate) fn courtesies(
         &mut self,
         after: Option<Place>,
         added_until_ms: u64,
         max_hints: usize,
-    ) -> Vec<Spot> {
+        max_bytes: u64,
+    ) -> (Vec<Spot>, bool) {
         let until_s = u32::try_from(added_until_ms / 1000).unwrap_or(u32::MAX);
         for table in self.tables.values_mut() {
             if table.courtesies_from_s <= until_s {
@@ -290,7 +293,9 @@ impl Held {
                 break;
             }
         }
-        spots
+        let chosen = take_bytes(spots.iter().copied(), max_bytes);
+        let more = spots.len() == max_hints || chosen.len() < spots.len();
+        (chosen, more)
     }
 
     /// No courtesy was taken on earlier, in milliseconds since the Unix epoch; `None` if there is none.
@@ -492,24 +497,32 @@ mod tests {
         assert_eq!(places(few), numbers([35, 39, 3]));
         assert_eq!(held.next(n3, Some(place(31)), 100, 1).len(), 1);
         assert_eq!(held.next(NodeId::new("n4").unwrap(), None, 100, u64::MAX), []);
-        assert_eq!(places(held.all(Some(place(37)), 100)), numbers([38, 39]));
+        assert_eq!(places(held.all(Some(place(37)), 100, u64::MAX)), numbers([38, 39]));
+        assert_eq!(places(held.all(None, 100, u64::from(3 * FRAME_BYTES))), numbers([0, 1, 2]));
     }
 
     #[test]
     fn courtesies_are_found_by_their_age() {
         let mut held = forty();
         assert_eq!(held.courtesies_from_ms(), Some(100_000));
-        assert_eq!(places(held.courtesies(None, 112_999, 100)), numbers(0..13));
-        assert_eq!(places(held.courtesies(Some(place(9)), 112_999, 2)), numbers([10, 11]));
+        let mut early = |after, until_ms, most, bytes| {
+            let (spots, more) = held.courtesies(after, until_ms, most, bytes);
+            (places(spots), more)
+        };
+        assert_eq!(early(None, 112_999, 100, u64::MAX), (numbers(0..13), false));
+        assert_eq!(early(Some(place(9)), 112_999, 2, u64::MAX), (numbers([10, 11]), true));
+        assert_eq!(early(Some(place(9)), 112_999, 100, 300), (numbers([10, 11]), true));
         for number in 0..11 {
             held.remove(&Key::new(format!("k{number}")).unwrap(), place(number));
         }
-        assert_eq!(places(held.courtesies(None, 112_999, 100)), numbers([11, 12]));
+        let all =
+            |held: &mut Held, until_ms| places(held.courtesies(None, until_ms, 99, u64::MAX).0);
+        assert_eq!(all(&mut held, 112_999), numbers([11, 12]));
         assert_eq!(held.courtesies_from_ms(), Some(111_000));
         // What was written again is older than what lies before it.
         held.insert(&hint("n2", "old", 5, HintKind::Courtesy), 99, spot(39 + 1));
         held.insert(&hint("n2", "owed", 5, HintKind::Owed), 99, spot(39 + 2));
-        assert_eq!(places(held.courtesies(None, 50_000, 100)), numbers([40]));
+        assert_eq!(all(&mut held, 50_000), numbers([40]));
     }
 
     #[test]
