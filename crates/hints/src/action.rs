@@ -2,12 +2,29 @@
 
 use std::fmt;
 
-use quorate_record::{Hint, Key, NodeId, Record, Version};
+use quorate_record::{Hint, HintPlace, Key, NodeId, Record, Version};
 
 /// Something that the driver of a [`HintBook`](crate::HintBook) must do. The durable queue must see
 /// what is meant for it in the order in which it comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HintAction {
+    /// Look up what the durable queue holds for this target and key, and report
+    /// [`looked_up`](crate::HintBook::looked_up).
+    LookUp {
+        /// Names this request in the report.
+        id: u64,
+        /// The replica.
+        target: NodeId,
+        /// The key.
+        key: Key,
+    },
+    /// Say what becomes of an offer. Comes exactly once for each.
+    Answer {
+        /// The offer, by its number.
+        offer: u64,
+        /// What becomes of it.
+        answer: Offer,
+    },
     /// Add `hint` to the durable queue, in place of any for the same target and key, and report
     /// [`persisted`](crate::HintBook::persisted).
     Persist {
@@ -16,8 +33,33 @@ pub enum HintAction {
         /// What to add. Its kind may differ from the one that was offered.
         hint: Hint,
     },
+    /// Read hints for `target` from the durable queue, behind a place and then around, and report
+    /// [`read`](crate::HintBook::read). If this is no time for it, report
+    /// [`postponed`](crate::HintBook::postponed).
+    Read {
+        /// The replica.
+        target: NodeId,
+        /// Names this batch in the report.
+        batch: u64,
+        /// Where to begin; `None` at the start.
+        after: Option<HintPlace>,
+        /// The most hints.
+        max_hints: usize,
+        /// The most that they take up; a single larger one is read all the same.
+        max_bytes: u64,
+    },
+    /// Read courtesy hints behind a place that were taken on up to a time, and report
+    /// [`swept`](crate::HintBook::swept).
+    Sweep {
+        /// Where to begin; `None` at the start.
+        after: Option<HintPlace>,
+        /// In milliseconds since the Unix epoch.
+        added_until_ms: u64,
+        /// The most hints.
+        max_hints: usize,
+    },
     /// Send these records to `target`, to be merged there, and report
-    /// [`delivered`](crate::HintBook::delivered) or
+    /// [`delivered`](crate::HintBook::delivered), [`target_busy`](crate::HintBook::target_busy) or
     /// [`delivery_failed`](crate::HintBook::delivery_failed).
     Deliver {
         /// The replica.
@@ -92,6 +134,8 @@ pub enum Refusal {
     Full,
     /// It is a courtesy, and those are switched off.
     SwitchedOff,
+    /// What is held for the target and key cannot be read.
+    Unreadable,
 }
 
 impl fmt::Display for Refusal {
@@ -99,6 +143,7 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Self::Full => "the space for hints is used up",
             Self::SwitchedOff => "courtesy hints are switched off",
+            Self::Unreadable => "what is held cannot be read",
         })
     }
 }
@@ -110,4 +155,7 @@ pub enum Handed {
     Taken,
     /// It does not; to be tried again later.
     Refused,
+    /// It does not, and never will: the record is older than what it remembers deletes for. It is
+    /// dropped.
+    Dead,
 }

@@ -1,29 +1,46 @@
 //! All hints of one node.
 
+mod sweep;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Bound;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use quorate_record::{Hint, HintKind, Key, NodeId, Record, Timestamp};
+use quorate_record::{
+    Hint, HintKind, HintSummary, HintsFound, HintsHeld, Key, NodeId, Record, Timestamp, Version,
+};
 
+use self::sweep::Sweep;
 use crate::handoff::{Handoff, MAX_BATCH_BYTES};
 use crate::pair::{Held, Pair};
-use crate::{DropReason, Handed, HintAction, HintOptions, HintStats, Offer, Refusal, TargetStats};
+use crate::{Handed, HintAction, HintOptions, HintStats, Offer, Refusal, TargetStats};
+
+/// The most owed offers that wait until courtesies have made room.
+const MAX_ROOMLESS: usize = 1024;
 
 /// Decides what is kept for whom, when it is delivered and when it is given up.
 ///
-/// For each target and key it holds the greatest record offered. A pair is *owed* as soon as one of
+/// For each target and key the greatest record offered is held. A pair is *owed* as soon as one of
 /// the hints offered for it was, and stays so until a record that covers it has been delivered: an
 /// acknowledgement given for an owed hint would otherwise rest on a courtesy that took its place.
+///
+/// The hints themselves are in the durable queue alone. The book knows how many there are and what
+/// they take, and of each pair that something is going on with, what is held; so a million hints
+/// take no more memory here than a few.
 ///
 /// Targets are independent of each other; one that is dead or refuses delays no other.
 #[derive(Clone, Debug)]
 pub struct HintBook {
     options: HintOptions,
     targets: BTreeMap<NodeId, Target>,
-    droppable: BTreeSet<(u64, NodeId, Key)>, // durable courtesies, oldest first
+    looking_up: BTreeMap<u64, (NodeId, Key)>,
     persisting: BTreeMap<u64, (NodeId, Key)>,
-    next_id: u64, // of requests and batches alike
+    roomless: VecDeque<Roomless>,
+    sweep: Sweep,
+    oldest: Oldest,
+    /// Pairs that changed since the durable queue was asked for hints: what it answers of them may
+    /// be out of date.
+    changed: BTreeSet<(NodeId, Key)>,
+    next_id: u64, // of requests, batches and offers alike
     clock: Option<(Instant, u64)>,
     totals: HintStats,
     actions: VecDeque<HintAction>,
@@ -31,10 +48,31 @@ pub struct HintBook {
 
 #[derive(Clone, Debug)]
 struct Target {
-    hints: BTreeMap<Key, Pair>,
+    pairs: BTreeMap<Key, Pair>,
     count: u64,
     bytes: u64,
+    oldest_added_ms: u64, // at the latest, and only while there are any
     handoff: Handoff,
+}
+
+/// An owed offer that waits until courtesies have made room.
+#[derive(Clone, Debug)]
+struct Roomless {
+    offer: u64,
+    target: NodeId,
+    key: Key,
+    held: Held,
+    bytes: u64, // that it needs
+}
+
+/// What is known of the least version in the durable queue: none there is less.
+///
+/// What the queue says is as of when it was asked; what became durable since then comes on top.
+#[derive(Clone, Debug, Default)]
+struct Oldest {
+    version: Option<Timestamp>,
+    since_asked: Option<Timestamp>,
+    asked: usize, // and not answered
 }
 
 impl HintBook {
@@ -44,8 +82,12 @@ impl HintBook {
         Self {
             options,
             targets: BTreeMap::new(),
-            droppable: BTreeSet::new(),
+            looking_up: BTreeMap::new(),
             persisting: BTreeMap::new(),
+            roomless: VecDeque::new(),
+            sweep: Sweep::default(),
+            oldest: Oldest::default(),
+            changed: BTreeSet::new(),
             next_id: 0,
             clock: None,
             totals: HintStats::default(),
@@ -56,59 +98,91 @@ impl HintBook {
     /// Takes over what the durable queue held at start. It is not bound by the limit on space, as it
     /// is there already; but courtesies above the limit are dropped. `wall_ms` is the time in
     /// milliseconds since the Unix epoch.
-    pub fn restore(&mut self, hints: Vec<Hint>, now: Instant, wall_ms: u64) {
+    pub fn restore(&mut self, held: &HintSummary, now: Instant, wall_ms: u64) {
         self.clock = Some((now, wall_ms));
-        for hint in hints {
-            let held = Held::from(&hint);
-            self.change(hint.target, &hint.key, |pair| pair.restore(held));
+        self.oldest.add(held.oldest_version);
+        for (&target, &HintsHeld { count, bytes, oldest_added_ms }) in &held.targets {
+            let known = self.target(target);
+            known.count += count;
+            known.bytes += bytes;
+            known.oldest_added_ms = known.oldest_added_ms.min(oldest_added_ms);
+            self.totals.count += count;
+            self.totals.bytes += bytes;
         }
-        while self.used_bytes() > self.options.max_bytes {
-            let Some((_, target, key)) = self.droppable.first().cloned() else { break };
-            self.give_up(target, &key, DropReason::NoSpace);
+        if let Some(from_ms) = held.courtesies_from_ms {
+            self.courtesy_came(from_ms);
+            self.sweep.shrinks = self.used_bytes() > self.options.max_bytes;
+            self.make_room();
         }
     }
 
-    /// Offers a hint; its `added_ms` is the time now. See [`Offer`] for when it may be answered.
+    /// Offers a hint; its `added_ms` is the time now. Ends in [`HintAction::Answer`] with the number
+    /// that is returned.
     ///
     /// An owed hint that does not fit takes the place of the oldest courtesies; a courtesy that does
     /// not fit is refused.
-    pub fn offer(&mut self, hint: Hint, now: Instant) -> Offer {
+    pub fn offer(&mut self, hint: Hint, now: Instant) -> u64 {
         self.clock = Some((now, hint.added_ms));
-        let offered = Held::from(&hint);
+        let offer = self.take_id();
+        let held = Held::from(&hint);
         let Hint { target, key, .. } = hint;
-        let pair = self.targets.get(&target).and_then(|known| known.hints.get(&key));
-        if let Some(answer) = pair.and_then(|pair| pair.answer(&offered)) {
-            return answer;
+        let known = self.target(target);
+        let is_new = !known.pairs.contains_key(&key);
+        let pair = known.pairs.entry(key.clone()).or_insert_with(Pair::unknown);
+        match &mut pair.asking {
+            Some(asking) => asking.push((offer, held)),
+            None => self.decide(offer, target, &key, held),
         }
-        if offered.kind == HintKind::Courtesy && self.options.ttl.is_zero() {
-            return self.refuse(Refusal::SwitchedOff);
+        if is_new {
+            let id = self.take_id();
+            self.looking_up.insert(id, (target, key.clone()));
+            self.actions.push_back(HintAction::LookUp { id, target, key });
         }
-        let (kind, record) = (offered.kind, offered.record.clone());
-        let joined = match pair {
-            Some(pair) => pair.joined(offered),
-            None => offered,
-        };
-        let room = match kind {
-            HintKind::Owed => self.make_room(joined.bytes, target, &key),
-            HintKind::Courtesy => self.has_room(joined.bytes),
-        };
-        if !room || buggify!(RefuseHint) {
-            return self.refuse(Refusal::Full);
+        self.make_room();
+        offer
+    }
+
+    /// The durable queue holds this for what [`HintAction::LookUp`] number `id` asked for; `Err` if
+    /// that cannot be read.
+    pub fn looked_up(&mut self, id: u64, held: Result<Option<Hint>, ()>) {
+        let Some((target, key)) = self.looking_up.remove(&id) else { return };
+        let known = self.target(target);
+        let Some(pair) = known.pairs.get_mut(&key) else { return };
+        let offers = pair.asking.take().unwrap_or_default();
+        match held {
+            Ok(hint) => {
+                *pair = Pair::holding(hint.as_ref().map(Held::from));
+                pair.roomless += 1; // keeps it until all are decided
+                for (offer, held) in offers {
+                    self.decide(offer, target, &key, held);
+                }
+                self.change(target, &key, |pair| pair.roomless -= 1);
+            }
+            Err(()) => {
+                known.pairs.remove(&key);
+                for (offer, _) in offers {
+                    self.refuse(offer, Refusal::Unreadable);
+                }
+            }
         }
-        let id = self.take_id();
-        let hint = joined.to_hint(target, &key);
-        self.actions.push_back(HintAction::Persist { id, hint });
-        let by = joined.record.version;
-        let superseded = joined.record > record;
-        self.change(target, &key, |pair| pair.begin(id, joined));
-        self.persisting.insert(id, (target, key));
-        if superseded { Offer::Superseded { by, after: Some(id) } } else { Offer::Keep { id } }
+        self.make_room();
     }
 
     /// The durable queue has done [`HintAction::Persist`] number `id`, or failed to.
     pub fn persisted(&mut self, id: u64, durable: bool, now: Instant) {
         let Some((target, key)) = self.persisting.remove(&id) else { return };
-        self.change(target, &key, |pair| pair.end(id, durable));
+        if let Some(held) = self.change(target, &key, |pair| pair.end(id, durable))
+            && durable
+        {
+            self.changes(target, &key);
+            self.oldest.add(Some(held.record.version.timestamp));
+            let known = self.target(target);
+            known.oldest_added_ms = known.oldest_added_ms.min(held.added_ms);
+            if held.kind == HintKind::Courtesy || planted!(OwedHintDropped) {
+                self.courtesy_came(held.added_ms);
+            }
+        }
+        self.make_room();
         self.deliver(target, now);
     }
 
@@ -120,7 +194,54 @@ impl HintBook {
 
     /// `target` cannot be reached. An answer to a batch on its way to it counts no longer.
     pub fn target_down(&mut self, target: NodeId) {
-        self.target(target).handoff.down();
+        let sent = self.target(target).handoff.down();
+        self.came_back(target, &sent);
+    }
+
+    /// The durable queue has read what [`HintAction::Read`] number `batch` asked for, or could not.
+    pub fn read(&mut self, batch: u64, found: Option<HintsFound>, now: Instant) {
+        self.learn(found.as_ref());
+        let mut targets = self.targets.iter_mut();
+        let reading = targets.find(|(_, known)| known.handoff.is_reading(batch));
+        let Some((&target, known)) = reading else { return };
+        let Some(HintsFound { hints, last, .. }) = found else {
+            known.handoff.end();
+            let error = "the hints cannot be read".to_owned();
+            return known.handoff.failed(target, error, false, now);
+        };
+        let mut records = Vec::with_capacity(hints.len());
+        for hint in hints {
+            if self.changed.contains(&(target, hint.key.clone())) {
+                continue; // it has its turn later
+            }
+            let pair = known.pairs.entry(hint.key.clone());
+            let pair = pair.or_insert_with(|| Pair::holding(Some(Held::from(&hint))));
+            // What the book knows is newer than what was read. Of a pair that is being looked up it
+            // knows nothing yet; that has its turn later.
+            if let Some(held) = pair.durable() {
+                records.push((hint.key, held.record.clone()));
+                pair.delivering = true;
+            }
+        }
+        if records.is_empty() {
+            known.handoff.end();
+            return known.handoff.postpone(now);
+        }
+        known.handoff.begin(batch, records.clone(), last);
+        if planted!(HintForgottenEarly) {
+            records.iter().for_each(|(key, record)| self.taken(target, key, record));
+        }
+        self.actions.push_back(HintAction::Deliver { target, batch, hints: records });
+    }
+
+    /// There is something more urgent to do than reading for `batch`: it is tried again soon.
+    pub fn postponed(&mut self, batch: u64, now: Instant) {
+        self.learn(None);
+        let mut targets = self.targets.values_mut();
+        if let Some(known) = targets.find(|known| known.handoff.is_reading(batch)) {
+            known.handoff.end();
+            known.handoff.postpone(now);
+        }
     }
 
     /// The target of `batch` answered: one outcome per record, in their order. An answer to any batch
@@ -131,7 +252,7 @@ impl HintBook {
         if outcomes.len() != sent.len() {
             let error = format!("answered {} of {} records", outcomes.len(), sent.len());
             known.handoff.failed(target, error, false, now);
-            return;
+            return self.came_back(target, &sent);
         }
         let refused = outcomes.iter().filter(|&&outcome| outcome == Handed::Refused).count();
         if refused == 0 {
@@ -140,19 +261,40 @@ impl HintBook {
             let error = format!("refused {refused} of {} records", sent.len());
             known.handoff.failed(target, error, refused < sent.len(), now);
         }
-        for ((key, record), outcome) in sent.into_iter().zip(outcomes) {
-            if *outcome == Handed::Taken && !buggify!(HintTwice) {
-                self.taken(target, key, &record);
+        for ((key, record), outcome) in sent.iter().zip(outcomes) {
+            match outcome {
+                Handed::Refused => {}
+                Handed::Taken | Handed::Dead if buggify!(HintTwice) => {}
+                Handed::Taken => {
+                    self.totals.delivered += 1;
+                    self.taken(target, key, record);
+                }
+                Handed::Dead => {
+                    self.totals.dead += 1;
+                    self.taken(target, key, record);
+                }
             }
         }
+        self.came_back(target, &sent);
+        self.make_room();
         self.deliver(target, now);
+    }
+
+    /// The target of `batch` has more urgent things to do, or so the reason says: it is tried again
+    /// soon, with fewer records.
+    pub fn target_busy(&mut self, batch: u64, error: impl Into<String>, now: Instant) {
+        let Some((target, known)) = self.delivering(batch) else { return };
+        let sent = known.handoff.end();
+        known.handoff.yields(error.into(), now);
+        self.came_back(target, &sent);
     }
 
     /// `batch` was not answered, for the reason given.
     pub fn delivery_failed(&mut self, batch: u64, error: impl Into<String>, now: Instant) {
         let Some((target, known)) = self.delivering(batch) else { return };
-        known.handoff.end();
+        let sent = known.handoff.end();
         known.handoff.failed(target, error.into(), false, now);
+        self.came_back(target, &sent);
     }
 
     /// Time has passed: drops courtesies that are too old, and delivers after pauses that are over.
@@ -160,12 +302,7 @@ impl HintBook {
     /// [`next_wake`](Self::next_wake); oftener is harmless.
     pub fn tick(&mut self, now: Instant, wall_ms: u64) {
         self.clock = Some((now, wall_ms));
-        while let Some((added_ms, target, key)) = self.droppable.first().cloned() {
-            if self.expires_ms(added_ms) > wall_ms {
-                break;
-            }
-            self.give_up(target, &key, DropReason::Expired);
-        }
+        self.expire(now, wall_ms);
         let due: Vec<NodeId> = self
             .targets
             .iter()
@@ -181,12 +318,7 @@ impl HintBook {
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
         let retry = self.targets.values().filter_map(|known| known.handoff.next_wake()).min();
-        let oldest = self.droppable.first();
-        let expiry = oldest.zip(self.clock).and_then(|(&(added_ms, ..), (now, wall_ms))| {
-            let left_ms = self.expires_ms(added_ms).saturating_sub(wall_ms);
-            now.checked_add(Duration::from_millis(left_ms))
-        });
-        [retry, expiry].into_iter().flatten().min()
+        [retry, self.sweep.next_wake()].into_iter().flatten().min()
     }
 
     /// The next thing to do; `None` until something else has happened.
@@ -194,35 +326,22 @@ impl HintBook {
         self.actions.pop_front()
     }
 
-    /// The greatest durable record held for `key`, for whichever target.
-    #[must_use]
-    pub fn find(&self, key: &Key) -> Option<&Record> {
-        let pairs = self.targets.values().filter_map(|known| known.hints.get(key));
-        pairs.filter_map(Pair::durable).map(|held| &held.record).max()
-    }
-
-    /// All durable hints, by target, then key.
-    pub fn iter(&self) -> impl Iterator<Item = Hint> + '_ {
-        self.targets.iter().flat_map(|(&target, known)| {
-            known
-                .hints
-                .iter()
-                .filter_map(move |(key, pair)| pair.durable().map(|held| held.to_hint(target, key)))
-        })
-    }
-
-    /// The least timestamp among all hints, those included that are not durable yet; `None` if there are none.
-    #[must_use]
-    pub fn oldest_version(&self) -> Option<Timestamp> {
-        let pairs = self.targets.values().flat_map(|known| known.hints.values());
-        pairs.flat_map(Pair::records).map(|record| record.version.timestamp).min()
-    }
-
     /// What hints take up, those included that are on their way to the durable queue. Above
     /// [`HintOptions::max_bytes`] only as long as what was [restored](Self::restore) is.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.totals.bytes + self.totals.pending_bytes
+    }
+
+    /// No hint that is held, on its way to the durable queue or offered has a version with a lesser
+    /// timestamp; it may be that none has so little a one. `None` if there are no hints.
+    #[must_use]
+    pub fn oldest_version(&self) -> Option<Timestamp> {
+        let queued = self.oldest.version.filter(|_| self.totals.count > 0);
+        let pairs = self.targets.values().flat_map(|known| known.pairs.values());
+        let active = pairs.flat_map(Pair::all).map(|held| held.record.version.timestamp);
+        let roomless = self.roomless.iter().map(|waiting| waiting.held.record.version.timestamp);
+        active.chain(roomless).chain(queued).min()
     }
 
     /// What is held and was done. `wall_ms` is the time in milliseconds since the Unix epoch.
@@ -245,48 +364,91 @@ impl HintBook {
         })
     }
 
-    fn taken(&mut self, target: NodeId, key: Key, record: &Record) {
-        self.totals.delivered += 1;
-        let version = self.change(target, &key, |pair| pair.taken(record));
-        if let Some(version) = version {
-            self.actions.push_back(HintAction::Forget { target, key, version });
+    /// Answers an offer for a pair of which it is known what is held, or lets it wait for room.
+    fn decide(&mut self, offer: u64, target: NodeId, key: &Key, held: Held) {
+        let known = self.targets.get(&target).and_then(|known| known.pairs.get(key));
+        let Some(pair) = known else { return };
+        if let Some(answer) = pair.answer(&held) {
+            return self.actions.push_back(HintAction::Answer { offer, answer });
         }
+        if held.kind == HintKind::Courtesy && self.options.ttl.is_zero() {
+            return self.refuse(offer, Refusal::SwitchedOff);
+        }
+        let joined = pair.joined(held.clone());
+        if !self.has_room(joined.bytes) {
+            let may_wait = held.kind == HintKind::Owed && self.roomless.len() < MAX_ROOMLESS;
+            if !may_wait || !self.sweep.may_find() {
+                return self.refuse(offer, Refusal::Full);
+            }
+            self.change(target, key, |pair| pair.roomless += 1);
+            let (key, bytes) = (key.clone(), joined.bytes);
+            return self.roomless.push_back(Roomless { offer, target, key, held, bytes });
+        }
+        if buggify!(RefuseHint) {
+            return self.refuse(offer, Refusal::Full);
+        }
+        let id = self.take_id();
+        let by = joined.record.version;
+        let superseded = joined.record > held.record;
+        let hint = joined.to_hint(target, key);
+        self.change(target, key, |pair| pair.begin(id, joined));
+        self.persisting.insert(id, (target, key.clone()));
+        self.actions.push_back(HintAction::Persist { id, hint });
+        let answer =
+            if superseded { Offer::Superseded { by, after: Some(id) } } else { Offer::Keep { id } };
+        self.actions.push_back(HintAction::Answer { offer, answer });
     }
 
-    fn give_up(&mut self, target: NodeId, key: &Key, why: DropReason) {
-        let version = self.change(target, key, Pair::drop_durable);
-        let version = version.expect("only durable hints are droppable");
-        match why {
-            DropReason::Expired => self.totals.expired += 1,
-            DropReason::NoSpace => self.totals.evicted += 1,
-        }
-        let key = key.clone();
-        self.actions.push_back(HintAction::Forget { target, key: key.clone(), version });
-        self.actions.push_back(HintAction::Dropped { target, key, why });
-    }
-
-    fn refuse(&mut self, why: Refusal) -> Offer {
+    fn refuse(&mut self, offer: u64, why: Refusal) {
         self.totals.refused += 1;
-        Offer::Refused(why)
+        self.actions.push_back(HintAction::Answer { offer, answer: Offer::Refused(why) });
     }
 
-    /// Starts a batch to `target` if there is something for it and the time has come.
+    /// The target has this record, or wants it no more.
+    fn taken(&mut self, target: NodeId, key: &Key, record: &Record) {
+        let version = self.change(target, key, |pair| pair.taken(record));
+        if let Some(version) = version {
+            self.forget(target, key, version);
+        }
+    }
+
+    fn forget(&mut self, target: NodeId, key: &Key, version: Version) {
+        self.changes(target, key);
+        self.actions.push_back(HintAction::Forget { target, key: key.clone(), version });
+    }
+
+    /// What the durable queue holds of a pair changes.
+    fn changes(&mut self, target: NodeId, key: &Key) {
+        if self.oldest.asked > 0 {
+            self.changed.insert((target, key.clone()));
+        }
+    }
+
+    /// A batch is no longer on its way.
+    fn came_back(&mut self, target: NodeId, sent: &[(Key, Record)]) {
+        for (key, _) in sent {
+            self.change(target, key, |pair| pair.delivering = false);
+        }
+    }
+
+    /// Has a batch read for `target` if there is something for it and the time has come.
     fn deliver(&mut self, target: NodeId, now: Instant) {
         let Some(known) = self.targets.get_mut(&target) else { return };
         if !known.handoff.may_begin(now) {
             return;
         }
-        let hints = known.next_batch();
-        if hints.is_empty() {
+        if known.count == 0 {
             known.handoff.end(); // a pause that is over, with nothing left to deliver
             return;
         }
+        self.ask();
         let batch = self.take_id();
-        self.target(target).handoff.begin(batch, hints.clone());
-        if planted!(HintForgottenEarly) {
-            hints.iter().for_each(|(key, record)| self.taken(target, key.clone(), record));
-        }
-        self.actions.push_back(HintAction::Deliver { target, batch, hints });
+        let handoff = &mut self.target(target).handoff;
+        handoff.begin_reading(batch);
+        let max_hints = if buggify!(OneHintABatch) { 1 } else { handoff.window() };
+        let after = handoff.last_place();
+        let max_bytes = MAX_BATCH_BYTES;
+        self.actions.push_back(HintAction::Read { target, batch, after, max_hints, max_bytes });
     }
 
     fn delivering(&mut self, batch: u64) -> Option<(NodeId, &mut Target)> {
@@ -296,71 +458,75 @@ impl HintBook {
             .map(|(&target, known)| (target, known))
     }
 
+    /// The durable queue is about to be asked for hints.
+    fn ask(&mut self) {
+        if self.oldest.asked == 0 {
+            self.changed.clear();
+        }
+        self.oldest.ask();
+    }
+
+    /// Takes in what the durable queue says of itself.
+    fn learn(&mut self, found: Option<&HintsFound>) {
+        self.oldest.answered(found.map(|found| found.held.oldest_version));
+        let Some(found) = found else { return };
+        for (target, bytes) in &found.lost {
+            let known = self.target(*target);
+            known.count = known.count.saturating_sub(1);
+            known.bytes = known.bytes.saturating_sub(*bytes);
+            self.totals.count = self.totals.count.saturating_sub(1);
+            self.totals.bytes = self.totals.bytes.saturating_sub(*bytes);
+            self.totals.damaged += 1;
+        }
+        for (target, held) in &found.held.targets {
+            if let Some(known) = self.targets.get_mut(target) {
+                known.oldest_added_ms = held.oldest_added_ms;
+            }
+        }
+    }
+
     fn has_room(&self, bytes: u64) -> bool {
         self.used_bytes().saturating_add(bytes) <= self.options.max_bytes
     }
 
-    /// Drops the oldest courtesies until there is room, but not the pair that the room is for, and
-    /// none at all if that would not be enough.
-    fn make_room(&mut self, bytes: u64, target: NodeId, key: &Key) -> bool {
-        let excess = self.used_bytes().saturating_add(bytes).saturating_sub(self.options.max_bytes);
-        let mut freed = 0;
-        let mut dropped = Vec::new();
-        for (_, other, held) in &self.droppable {
-            if freed >= excess {
-                break;
-            }
-            if (*other, held) != (target, key) {
-                freed += self.targets[other].hints[held].durable_bytes();
-                dropped.push((*other, held.clone()));
-            }
-        }
-        if freed < excess {
-            return false;
-        }
-        for (other, held) in dropped {
-            self.give_up(other, &held, DropReason::NoSpace);
-        }
-        true
-    }
-
-    /// Changes one pair and keeps everything that is derived from the pairs in step with it.
-    fn change<T>(&mut self, target: NodeId, key: &Key, change: impl FnOnce(&mut Pair) -> T) -> T {
-        let mut pair = self.target(target).hints.remove(key).unwrap_or_default();
-        if let Some(added_ms) = pair.droppable_since() {
-            self.droppable.remove(&(added_ms, target, key.clone()));
-        }
+    /// Changes a pair that is known, keeps everything that is derived from the pairs in step with it,
+    /// and forgets it if nothing is going on with it any more.
+    fn change<T: Default>(
+        &mut self,
+        target: NodeId,
+        key: &Key,
+        change: impl FnOnce(&mut Pair) -> T,
+    ) -> T {
+        let Some(known) = self.targets.get_mut(&target) else { return T::default() };
+        let Some(pair) = known.pairs.get_mut(key) else { return T::default() };
         self.totals.pending_bytes -= pair.pending_bytes();
         let (count, bytes) = (u64::from(pair.durable().is_some()), pair.durable_bytes());
-        let changed = change(&mut pair);
+        let changed = change(pair);
         let (new_count, new_bytes) = (u64::from(pair.durable().is_some()), pair.durable_bytes());
         self.totals.pending_bytes += pair.pending_bytes();
-        self.totals.count = self.totals.count - count + new_count;
-        self.totals.bytes = self.totals.bytes - bytes + new_bytes;
-        if let Some(added_ms) = pair.droppable_since() {
-            self.droppable.insert((added_ms, target, key.clone()));
+        if pair.is_idle() {
+            known.pairs.remove(key);
         }
-        let known = self.target(target);
-        known.count = known.count - count + new_count;
-        known.bytes = known.bytes - bytes + new_bytes;
-        if !pair.is_empty() {
-            known.hints.insert(key.clone(), pair);
+        // A damaged hint may have been counted out although the book still knew it.
+        let step = |now: u64, before: u64, after: u64| (now + after).saturating_sub(before);
+        self.totals.count = step(self.totals.count, count, new_count);
+        self.totals.bytes = step(self.totals.bytes, bytes, new_bytes);
+        known.count = step(known.count, count, new_count);
+        known.bytes = step(known.bytes, bytes, new_bytes);
+        if known.count == 0 {
+            known.oldest_added_ms = u64::MAX;
         }
         changed
     }
 
     fn target(&mut self, target: NodeId) -> &mut Target {
         self.targets.entry(target).or_insert_with(|| Target {
-            hints: BTreeMap::new(),
+            pairs: BTreeMap::new(),
             count: 0,
             bytes: 0,
+            oldest_added_ms: u64::MAX,
             handoff: Handoff::new(),
         })
-    }
-
-    fn expires_ms(&self, added_ms: u64) -> u64 {
-        let ttl_ms = u64::try_from(self.options.ttl.as_millis()).unwrap_or(u64::MAX);
-        added_ms.saturating_add(ttl_ms)
     }
 
     fn take_id(&mut self) -> u64 {
@@ -370,31 +536,35 @@ impl HintBook {
 }
 
 impl Target {
-    /// As many durable hints as the window allows, going on behind the last batch and around.
-    fn next_batch(&self) -> Vec<(Key, Record)> {
-        let last_key = self.handoff.last_key();
-        let behind = (last_key.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        let rest = self.hints.range::<Key, _>(behind);
-        let around = last_key.into_iter().flat_map(|last_key| self.hints.range(..=last_key));
-        let mut bytes = 0;
-        rest.chain(around)
-            .filter_map(|(key, pair)| pair.durable().map(|held| (key, held)))
-            .take(if buggify!(OneHintABatch) { 1 } else { self.handoff.window() })
-            .enumerate()
-            .take_while(|(place, (_, held))| {
-                bytes += held.bytes;
-                *place == 0 || bytes <= MAX_BATCH_BYTES
-            })
-            .map(|(_, (key, held))| (key.clone(), held.record.clone()))
-            .collect()
-    }
-
     fn oldest_age_ms(&self, wall_ms: u64) -> u64 {
-        let held = self.hints.values().filter_map(Pair::durable);
-        let oldest = held.map(|held| held.added_ms).min();
-        oldest.map_or(0, |added_ms| wall_ms.saturating_sub(added_ms))
+        if self.count == 0 { 0 } else { wall_ms.saturating_sub(self.oldest_added_ms) }
     }
 }
 
-#[cfg(test)]
-mod tests;
+impl Oldest {
+    /// Something is, or has become, durable.
+    fn add(&mut self, version: Option<Timestamp>) {
+        self.version = least(self.version, version);
+        self.since_asked = least(self.since_asked, version);
+    }
+
+    /// The queue is about to be asked.
+    fn ask(&mut self) {
+        if self.asked == 0 {
+            self.since_asked = None;
+        }
+        self.asked += 1;
+    }
+
+    /// The queue has answered, or will not.
+    fn answered(&mut self, version: Option<Option<Timestamp>>) {
+        self.asked = self.asked.saturating_sub(1);
+        if let Some(version) = version {
+            self.version = least(version, self.since_asked);
+        }
+    }
+}
+
+fn least(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    [one, other].into_iter().flatten().min()
+}

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use quorate_record::{Key, NodeId, Record};
+use quorate_record::{HintPlace, Key, NodeId, Record};
 
 /// Records in the first batch to a target that has come up.
 pub const FIRST_WINDOW: usize = 8;
@@ -12,10 +12,15 @@ pub const MAX_WINDOW: usize = 256;
 /// The most that the hints of a batch take, as [`hint_bytes`](crate::hint_bytes) counts; a single
 /// larger one goes alone.
 pub const MAX_BATCH_BYTES: u64 = 1 << 20;
+/// The pause when this node or the target has more urgent things to do.
+pub const POSTPONED_FOR: Duration = Duration::from_millis(100);
 /// The pause after a first failure, less up to a half that differs by target.
 pub const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
 /// The pause after many failures, less up to a half that differs by target.
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+
+/// By how much a window grows after each batch, once a target was found busy.
+const SLOW_GROWTH: usize = 8;
 
 const _: () = assert!(FIRST_WINDOW <= MAX_WINDOW);
 
@@ -28,7 +33,7 @@ pub enum HandoffState {
     Idle,
     /// A batch is on its way.
     Delivering,
-    /// The last batch failed, and the next one has to wait a little.
+    /// The last batch failed or was postponed, and the next one has to wait a little.
     BackingOff,
 }
 
@@ -46,6 +51,7 @@ impl fmt::Display for HandoffState {
 #[derive(Clone, Debug)]
 enum Step {
     Ready,
+    Reading { batch: u64 },
     Delivering { batch: u64, sent: Vec<(Key, Record)> },
     BackingOff { until: Instant },
 }
@@ -56,8 +62,9 @@ pub(crate) struct Handoff {
     up: bool,
     step: Step,
     window: usize,
-    failures: u32, // in a row
-    last_key: Option<Key>,
+    careful_from: usize, // from this window on it grows slowly
+    failures: u32,       // in a row
+    last_place: Option<HintPlace>,
     last_error: Option<String>,
 }
 
@@ -67,8 +74,9 @@ impl Handoff {
             up: false,
             step: Step::Ready,
             window: FIRST_WINDOW,
+            careful_from: MAX_WINDOW,
             failures: 0,
-            last_key: None,
+            last_place: None,
             last_error: None,
         }
     }
@@ -77,7 +85,7 @@ impl Handoff {
         match self.step {
             _ if !self.up => HandoffState::Waiting,
             Step::Ready => HandoffState::Idle,
-            Step::Delivering { .. } => HandoffState::Delivering,
+            Step::Reading { .. } | Step::Delivering { .. } => HandoffState::Delivering,
             Step::BackingOff { .. } => HandoffState::BackingOff,
         }
     }
@@ -90,40 +98,48 @@ impl Handoff {
         self.last_error.as_deref()
     }
 
-    /// The last key of the latest batch: the next one goes on behind it, so that a record that is
+    /// Where the latest batch ended: the next one goes on behind it, so that a record that is
     /// refused again and again does not keep the others from being tried.
-    pub(crate) fn last_key(&self) -> Option<&Key> {
-        self.last_key.as_ref()
+    pub(crate) fn last_place(&self) -> Option<HintPlace> {
+        self.last_place
     }
 
     pub(crate) fn up(&mut self) {
         if !self.up {
             *self = Self {
                 up: true,
-                last_key: self.last_key.take(),
+                last_place: self.last_place,
                 last_error: self.last_error.take(),
                 ..Self::new()
             };
         }
     }
 
-    /// Whatever was on its way is given up; it is delivered again later.
-    pub(crate) fn down(&mut self) {
+    /// Gives up whatever was on its way, to deliver it again later, and returns what was.
+    pub(crate) fn down(&mut self) -> Vec<(Key, Record)> {
         self.up = false;
-        self.step = Step::Ready;
+        self.end()
     }
 
     pub(crate) fn may_begin(&self, now: Instant) -> bool {
         self.up
             && match self.step {
                 Step::Ready => true,
-                Step::Delivering { .. } => false,
+                Step::Reading { .. } | Step::Delivering { .. } => false,
                 Step::BackingOff { until } => until <= now,
             }
     }
 
-    pub(crate) fn begin(&mut self, batch: u64, sent: Vec<(Key, Record)>) {
-        self.last_key = sent.last().map(|(key, _)| key.clone());
+    pub(crate) fn begin_reading(&mut self, batch: u64) {
+        self.step = Step::Reading { batch };
+    }
+
+    pub(crate) fn is_reading(&self, batch: u64) -> bool {
+        matches!(self.step, Step::Reading { batch: current } if current == batch)
+    }
+
+    pub(crate) fn begin(&mut self, batch: u64, sent: Vec<(Key, Record)>, last: Option<HintPlace>) {
+        self.last_place = last;
         self.step = Step::Delivering { batch, sent };
     }
 
@@ -135,12 +151,13 @@ impl Handoff {
     pub(crate) fn end(&mut self) -> Vec<(Key, Record)> {
         match std::mem::replace(&mut self.step, Step::Ready) {
             Step::Delivering { sent, .. } => sent,
-            Step::Ready | Step::BackingOff { .. } => Vec::new(),
+            Step::Ready | Step::Reading { .. } | Step::BackingOff { .. } => Vec::new(),
         }
     }
 
     pub(crate) fn succeeded(&mut self) {
-        self.window = (self.window * 2).min(MAX_WINDOW);
+        let grown = if self.window < self.careful_from { self.window } else { SLOW_GROWTH };
+        self.window = (self.window + grown).min(MAX_WINDOW);
         self.failures = 0;
     }
 
@@ -150,6 +167,20 @@ impl Handoff {
         self.failures = if progress { 1 } else { self.failures.saturating_add(1) };
         self.step = Step::BackingOff { until: now + backoff(target, self.failures) };
         self.last_error = Some(error);
+    }
+
+    /// Waits a little, through no fault of the target.
+    pub(crate) fn postpone(&mut self, now: Instant) {
+        self.step = Step::BackingOff { until: now + POSTPONED_FOR };
+    }
+
+    /// Waits a little, and takes less at once: the target has more urgent things to do. From there
+    /// on the window feels its way, as TCP does behind a congestion.
+    pub(crate) fn yields(&mut self, error: String, now: Instant) {
+        self.window = (self.window / 2).max(1);
+        self.careful_from = self.window;
+        self.last_error = Some(error);
+        self.postpone(now);
     }
 
     pub(crate) fn next_wake(&self) -> Option<Instant> {
@@ -218,6 +249,16 @@ mod tests {
             handoff.failed(target(), String::new(), false, origin());
         }
         assert_eq!(handoff.window(), 1);
+    }
+
+    #[test]
+    fn after_a_busy_target_the_window_feels_its_way() {
+        let mut handoff = Handoff::new();
+        (0..6).for_each(|_| handoff.succeeded());
+        handoff.yields("overloaded".to_owned(), origin());
+        assert_eq!(handoff.window(), 128);
+        (0..3).for_each(|_| handoff.succeeded());
+        assert_eq!(handoff.window(), 152);
     }
 
     #[test]

@@ -9,10 +9,15 @@
 //! dropped, and [`HintKind::Courtesy`](quorate_record::HintKind::Courtesy), to which a time to live
 //! and the limit on space apply.
 //!
+//! The hints are in the durable queue; the book counts them, and has those in memory that something
+//! is going on with.
+//!
 //! ```
 //! use std::time::Instant;
 //! use quorate_hints::{Handed, HintAction, HintBook, HintOptions, Offer};
-//! use quorate_record::{Hint, HintKind, Key, NodeId, Record, Timestamp, Version, Writer};
+//! use quorate_record::{
+//!     Hint, HintKind, HintsFound, Key, NodeId, Record, Timestamp, Version, Writer,
+//! };
 //!
 //! let now = Instant::now();
 //! let target = NodeId::new("n2")?;
@@ -22,16 +27,22 @@
 //! let hint =
 //!     Hint { target, key: key.clone(), record: record.clone(), kind: HintKind::Owed, added_ms: 1 };
 //!
-//! // It may be acknowledged once it is durable, and not before.
 //! let mut book = HintBook::new(HintOptions::default());
-//! let Offer::Keep { id } = book.offer(hint.clone(), now) else { panic!("nothing is held yet") };
-//! assert_eq!(book.poll_action(), Some(HintAction::Persist { id, hint }));
+//! let offer = book.offer(hint.clone(), now);
+//! let Some(HintAction::LookUp { id, .. }) = book.poll_action() else { panic!("it is new") };
+//! book.looked_up(id, Ok(None)); // the queue has nothing for this target and key
+//!
+//! // It may be acknowledged once it is durable, and not before.
+//! let Some(HintAction::Persist { id, .. }) = book.poll_action() else { panic!("it is kept") };
+//! let answer = HintAction::Answer { offer, answer: Offer::Keep { id } };
+//! assert_eq!(book.poll_action(), Some(answer));
 //! book.persisted(id, true, now);
-//! assert_eq!(book.find(&key), Some(&record));
 //!
 //! // The target is back.
 //! book.target_up(target, now);
-//! let Some(HintAction::Deliver { batch, .. }) = book.poll_action() else { panic!("it has a hint") };
+//! let Some(HintAction::Read { batch, .. }) = book.poll_action() else { panic!("it has a hint") };
+//! book.read(batch, Some(HintsFound { hints: vec![hint], ..HintsFound::default() }), now);
+//! let Some(HintAction::Deliver { .. }) = book.poll_action() else { panic!("it is up") };
 //! book.delivered(batch, &[Handed::Taken], now);
 //! let version = record.version;
 //! assert_eq!(book.poll_action(), Some(HintAction::Forget { target, key, version }));
@@ -71,7 +82,8 @@ mod stats;
 pub use action::{DropReason, Handed, HintAction, Offer, Refusal};
 pub use book::HintBook;
 pub use handoff::{
-    FIRST_WINDOW, HandoffState, LONGEST_BACKOFF, MAX_BATCH_BYTES, MAX_WINDOW, SHORTEST_BACKOFF,
+    FIRST_WINDOW, HandoffState, LONGEST_BACKOFF, MAX_BATCH_BYTES, MAX_WINDOW, POSTPONED_FOR,
+    SHORTEST_BACKOFF,
 };
 pub use options::HintOptions;
 pub use pair::hint_bytes;

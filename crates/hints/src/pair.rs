@@ -4,14 +4,19 @@ use quorate_record::{Hint, HintKind, Key, NodeId, Record, Version};
 
 use crate::Offer;
 
-/// What a hint takes beside the bytes of its key and value, about, in memory and on disk.
-const OVERHEAD_BYTES: u64 = 128;
-
-/// What a hint counts toward [`HintOptions::max_bytes`](crate::HintOptions::max_bytes).
+/// What a hint counts toward [`HintOptions::max_bytes`](crate::HintOptions::max_bytes): what its
+/// frame takes up in the hint log of `quorate-storage`.
 #[must_use]
-pub fn hint_bytes(key: &Key, record: &Record) -> u64 {
-    let value = record.value.as_ref().map_or(0, |value| value.len());
-    OVERHEAD_BYTES + key.as_bytes().len() as u64 + value as u64
+pub fn hint_bytes(hint: &Hint) -> u64 {
+    const FRAME_HEADER_BYTES: usize = 24;
+    /// The numbers, lengths and flags of a hint without expiry and value.
+    const FIXED_BYTES: usize = 8 + 1 + 1 + (8 + 8 + 1) + 2 + 1 + 1;
+    let Record { version, expires_ms, value } = &hint.record;
+    let names = hint.target.as_str().len() + version.writer.node.as_str().len();
+    let value = value.as_ref().map_or(0, |value| 4 + value.len());
+    let expiry = if expires_ms.is_some() { 8 } else { 0 };
+    let len = FRAME_HEADER_BYTES + FIXED_BYTES + names + hint.key.as_bytes().len() + expiry + value;
+    len.next_multiple_of(8) as u64
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,31 +53,44 @@ impl From<&Hint> for Held {
             record: hint.record.clone(),
             kind: hint.kind,
             added_ms: hint.added_ms,
-            bytes: hint_bytes(&hint.key, &hint.record),
+            bytes: hint_bytes(hint),
         }
     }
 }
 
-/// One durable hint at most, and those on their way to take its place.
+/// One durable hint at most, and those on their way to take its place. Only of pairs that something
+/// is going on with: what the others hold is known to the durable queue alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pair {
+    /// Offers that wait until it is known what is held; `None` once it is.
+    pub(crate) asking: Option<Vec<(u64, Held)>>,
+    /// Whether what is held is on its way to the target.
+    pub(crate) delivering: bool,
+    /// Offers that wait for room.
+    pub(crate) roomless: usize,
     durable: Option<Held>,
     pending: Vec<(u64, Held)>, // by the request that makes them durable
 }
 
 impl Pair {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.durable.is_none() && self.pending.is_empty()
+    /// A pair of which it is not known what is held.
+    pub(crate) fn unknown() -> Self {
+        Self { asking: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// A pair of which this is held.
+    pub(crate) fn holding(durable: Option<Held>) -> Self {
+        Self { durable, ..Self::default() }
+    }
+
+    /// Whether nothing is going on.
+    pub(crate) fn is_idle(&self) -> bool {
+        let waits = self.asking.is_some() || self.roomless > 0 || self.delivering;
+        !waits && self.pending.is_empty()
     }
 
     pub(crate) fn durable(&self) -> Option<&Held> {
         self.durable.as_ref()
-    }
-
-    /// All records of it, durable or not.
-    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
-        let pending = self.pending.iter().map(|(_, held)| held);
-        self.durable.iter().chain(pending).map(|held| &held.record)
     }
 
     pub(crate) fn durable_bytes(&self) -> u64 {
@@ -83,11 +101,17 @@ impl Pair {
         self.pending.iter().map(|(_, held)| held.bytes).sum()
     }
 
-    /// When the hint was taken on that may be dropped; `None` if none may.
-    pub(crate) fn droppable_since(&self) -> Option<u64> {
-        let may_go = |held: &&Held| held.kind == HintKind::Courtesy || planted!(OwedHintDropped);
-        let held = self.durable.as_ref().filter(may_go)?;
-        self.pending.is_empty().then_some(held.added_ms)
+    /// Everything held, on its way or offered, that is known.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Held> {
+        let asking = self.asking.iter().flatten();
+        self.durable.iter().chain(self.pending.iter().chain(asking).map(|(_, held)| held))
+    }
+
+    /// Whether what is durable may be dropped.
+    pub(crate) fn is_droppable(&self) -> bool {
+        let may_go = |held: &Held| held.kind == HintKind::Courtesy || planted!(OwedHintDropped);
+        let is_needed = self.roomless > 0 || !self.pending.is_empty();
+        !is_needed && self.durable.as_ref().is_some_and(may_go)
     }
 
     /// The answer to an offer for which nothing need be written.
@@ -112,33 +136,57 @@ impl Pair {
         self.pending.push((id, held));
     }
 
-    pub(crate) fn end(&mut self, id: u64, durable: bool) {
-        let Some(at) = self.pending.iter().position(|(pending, _)| *pending == id) else { return };
+    /// A request has ended; returns what it was to make durable.
+    pub(crate) fn end(&mut self, id: u64, durable: bool) -> Option<Held> {
+        let at = self.pending.iter().position(|(pending, _)| *pending == id)?;
         let (_, held) = self.pending.remove(at);
         if durable {
-            self.restore(held);
+            self.durable = Some(match self.durable.take() {
+                Some(before) => before.join(held.clone()),
+                None => held.clone(),
+            });
         }
-    }
-
-    pub(crate) fn restore(&mut self, held: Held) {
-        self.durable = Some(match self.durable.take() {
-            Some(before) => before.join(held),
-            None => held,
-        });
+        Some(held)
     }
 
     /// Forgets all that the target has now that it has `taken`; returns the version up to which the
     /// durable queue may forget too.
     pub(crate) fn taken(&mut self, taken: &Record) -> Option<Version> {
-        let before = self.clone();
+        let before = (self.durable.clone(), self.pending.len());
         self.durable.take_if(|held| held.record <= *taken);
         self.pending.retain(|(_, held)| held.record > *taken);
         let mut left = self.durable.iter().chain(self.pending.iter().map(|(_, held)| held));
         let queued = left.any(|held| held.record.version <= taken.version);
-        (*self != before && !queued).then_some(taken.version)
+        let changed = before != (self.durable.clone(), self.pending.len());
+        (changed && !queued).then_some(taken.version)
     }
 
     pub(crate) fn drop_durable(&mut self) -> Option<Version> {
         self.durable.take().map(|held| held.record.version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_record::{Timestamp, Writer, encode_hint};
+
+    use super::*;
+
+    #[test]
+    fn a_hint_counts_as_much_as_its_frame_takes() {
+        let writer = Writer { node: NodeId::new("node-1").unwrap(), incarnation: 1 };
+        let version = Version { timestamp: Timestamp::from_wall_ms(1), writer };
+        let mut record = Record::live(version, "meow");
+        for value in [Some("meow".into()), Some("".into()), None] {
+            for expires_ms in [None, Some(7)] {
+                (record.value, record.expires_ms) = (value.clone(), expires_ms);
+                let (target, key) = (NodeId::new("n2").unwrap(), Key::new("cat").unwrap());
+                let (record, kind) = (record.clone(), HintKind::Owed);
+                let hint = Hint { target, key, record, kind, added_ms: 1 };
+                let mut bytes = vec![0; 24];
+                encode_hint(&hint, &mut bytes);
+                assert_eq!(hint_bytes(&hint), bytes.len().next_multiple_of(8) as u64);
+            }
+        }
     }
 }

@@ -13,10 +13,15 @@ pub struct HintStats {
     pub bytes: u64,
     /// What those take that are not durable yet.
     pub pending_bytes: u64,
-    /// How long ago the oldest durable hint was taken on, in milliseconds; 0 if there is none.
+    /// How long ago the oldest durable hint was taken on, at most, in milliseconds; 0 if there is
+    /// none.
     pub oldest_age_ms: u64,
     /// Records that a target took, so far.
     pub delivered: u64,
+    /// Records that a target said are dead, so far.
+    pub dead: u64,
+    /// Hints that the durable queue found damaged, so far.
+    pub damaged: u64,
     /// Courtesy hints dropped because their time was over, so far.
     pub expired: u64,
     /// Courtesy hints dropped because their place was needed, so far.
@@ -34,7 +39,8 @@ pub struct TargetStats {
     pub count: u64,
     /// What they take, as [`hint_bytes`](crate::hint_bytes) counts.
     pub bytes: u64,
-    /// How long ago the oldest durable hint was taken on, in milliseconds; 0 if there is none.
+    /// How long ago the oldest durable hint was taken on, at most, in milliseconds; 0 if there is
+    /// none.
     pub oldest_age_ms: u64,
     /// What is going on.
     pub state: HandoffState,

@@ -10,7 +10,7 @@ use quorate_node::{
     PutOutcome, Response, StoreReply, StoreRequest,
 };
 use quorate_quorum::Quorum;
-use quorate_record::{Key, NodeId, Record, Timestamp, Writer};
+use quorate_record::{HintSummary, HintsFound, Key, NodeId, Record, Timestamp, Writer};
 use quorate_ring::{Ring, RingNode};
 
 type Disk = BTreeMap<Key, Record>;
@@ -26,8 +26,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let writer = Writer { node, incarnation: 1 };
         let options = NodeOptions::default();
         let notes = Notes { counted: 1, ..Notes::default() }; // it has lost nothing
-        let (ceiling, hints) = (Timestamp::ZERO, Vec::new());
-        let started = Node::new(writer, ring.clone(), options, ceiling, notes, hints, now);
+        let (ceiling, hints) = (Timestamp::ZERO, HintSummary::default());
+        let started = Node::new(writer, ring.clone(), options, ceiling, notes, &hints, now);
         nodes.insert(node, (started, Disk::new()));
     }
 
@@ -105,6 +105,12 @@ fn submit(disk: &mut Disk, request: StoreRequest) -> StoreReply {
             })
         }
         StoreRequest::Get { key, .. } => StoreReply::Read(Response::Found(disk.get(&key).cloned())),
+        // Nobody is away here, so no hint is ever kept.
+        StoreRequest::LookUpHint { .. } => StoreReply::Hint(Ok(None)),
+        StoreRequest::FindHint { .. } => StoreReply::Read(Response::Found(None)),
+        StoreRequest::ReadHints { .. } | StoreRequest::ReadCourtesies { .. } => {
+            StoreReply::Hints(Ok(HintsFound::default()))
+        }
         StoreRequest::ReserveClock { .. }
         | StoreRequest::KeepNotes { .. }
         | StoreRequest::PersistHint { .. } => StoreReply::Persisted(Ok(())),

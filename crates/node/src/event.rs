@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quorate_record::{Hint, Key, NodeId, Record, Stamp, Timestamp, Version};
+use quorate_record::{Hint, HintPlace, HintsFound, Key, NodeId, Record, Stamp, Timestamp, Version};
 
 use crate::{ClientReply, ClientRequest, Message, Notes, PutOutcome, Refusal, Request, Response};
 
@@ -246,6 +246,41 @@ pub enum StoreRequest {
         /// The hint.
         hint: Hint,
     },
+    /// Look up the durable hint for a target and key. Ends in [`StoreReply::Hint`].
+    LookUpHint {
+        /// Whom it is for.
+        target: NodeId,
+        /// Its key.
+        key: Key,
+    },
+    /// Look for the greatest durable hint for a key, for whichever target. Ends in
+    /// [`Response::Found`].
+    FindHint {
+        /// The key.
+        key: Key,
+    },
+    /// Read durable hints for a target, in the order of the queue: those behind a place, then those
+    /// up to there. Ends in [`StoreReply::Hints`].
+    ReadHints {
+        /// Whom they are for.
+        target: NodeId,
+        /// Where to begin; `None` at the start.
+        after: Option<HintPlace>,
+        /// The most hints.
+        max_hints: usize,
+        /// The most that they take up in the queue; a single larger one is read all the same.
+        max_bytes: u64,
+    },
+    /// Read durable courtesy hints behind a place that were taken on up to a time, in the order of
+    /// the queue. Ends in [`StoreReply::Hints`], which says where to go on only if there may be more.
+    ReadCourtesies {
+        /// Where to begin; `None` at the start.
+        after: Option<HintPlace>,
+        /// In milliseconds since the Unix epoch.
+        added_until_ms: u64,
+        /// The most hints.
+        max_hints: usize,
+    },
 }
 
 /// What came of a [`StoreRequest`].
@@ -262,6 +297,10 @@ pub enum StoreReply {
     },
     /// To [`StoreRequest::CountTombstones`] and [`StoreRequest::Progress`].
     Counted(u64),
+    /// To [`StoreRequest::LookUpHint`].
+    Hint(Result<Option<Hint>, Refusal>),
+    /// To [`StoreRequest::ReadHints`] and [`StoreRequest::ReadCourtesies`].
+    Hints(Result<HintsFound, Refusal>),
     /// To the others: the same as to the peer request of that name, or [`Response::Refused`].
     Read(Response),
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quorate_hints::{Handed, HintAction, HintBook, HintOptions, Offer, Refusal as Why};
 use quorate_quorum::{PutEvent, Round};
-use quorate_record::{Hint, NodeId, Timestamp};
+use quorate_record::{Hint, HintSummary, NodeId, Timestamp};
 
 use crate::{
     Action, Node, NodeOptions, Now, PutOutcome, Refusal, Request, Response, StoreRequest,
@@ -25,7 +25,7 @@ pub(crate) enum HintWaiter {
     Kept { write: u64, replica: NodeId, round: Round },
 }
 
-pub(crate) fn book(own: NodeId, options: &NodeOptions, hints: Vec<Hint>, now: Now) -> HintBook {
+pub(crate) fn book(own: NodeId, options: &NodeOptions, hints: &HintSummary, now: Now) -> HintBook {
     let limits = HintOptions { max_bytes: options.hint_max_bytes, ttl: options.hint_ttl };
     let mut book = HintBook::new(limits);
     // A coordinator whose own store was late or full keeps a hint for itself like for any other
@@ -46,13 +46,20 @@ impl Node {
         // It may be held for hours, and must not hold a receive buffer along with it.
         hint.key = hint.key.detached();
         hint.record = hint.record.detached();
-        let (after, outcome) = match self.hints.offer(hint, now.instant) {
+        let offer = self.hints.offer(hint, now.instant);
+        self.hint_offers.insert(offer, waiter);
+    }
+
+    fn hint_answered(&mut self, offer: u64, answer: Offer) {
+        let Some(waiter) = self.hint_offers.remove(&offer) else { return };
+        let (after, outcome) = match answer {
             Offer::Keep { id } => (Some(id), PutOutcome::Stored),
             Offer::AlreadyHeld { after } => (after, PutOutcome::Stored),
             Offer::Superseded { by, after } => (after, PutOutcome::Superseded(by)),
             Offer::Refused(Why::Full | Why::SwitchedOff) => {
                 (None, PutOutcome::Refused(Refusal::NoHintRoom))
             }
+            Offer::Refused(Why::Unreadable) => (None, PutOutcome::Refused(Refusal::Damaged)),
         };
         match after {
             Some(id) if !planted!(HintAckedEarly) => {
@@ -103,9 +110,22 @@ impl Node {
                 HintAction::Persist { id, hint } => {
                     self.store(StoreRequest::PersistHint { hint }, StoreWaiter::Hint { id });
                 }
-                HintAction::Deliver { batch, .. } if self.admission.is_pressed(now.instant) => {
-                    let error = "this node has too much to do";
-                    self.hints.delivery_failed(batch, error, now.instant);
+                HintAction::LookUp { id, target, key } => {
+                    let request = StoreRequest::LookUpHint { target, key };
+                    self.store(request, StoreWaiter::HintLookUp { id });
+                }
+                HintAction::Answer { offer, answer } => self.hint_answered(offer, answer),
+                // Clients first; what waits here is in nobody's way.
+                HintAction::Read { batch, .. } if self.admission.is_pressed(now.instant) => {
+                    self.hints.postponed(batch, now.instant);
+                }
+                HintAction::Read { target, batch, after, max_hints, max_bytes } => {
+                    let request = StoreRequest::ReadHints { target, after, max_hints, max_bytes };
+                    self.store(request, StoreWaiter::HintBatch { batch });
+                }
+                HintAction::Sweep { after, added_until_ms, max_hints } => {
+                    let request = StoreRequest::ReadCourtesies { after, added_until_ms, max_hints };
+                    self.store(request, StoreWaiter::HintSweep);
                 }
                 HintAction::Deliver { target, batch, hints } => {
                     let body = Request::Merge { records: hints };
@@ -115,8 +135,8 @@ impl Node {
                 HintAction::Forget { target, key, version } => {
                     self.act(Action::ForgetHint { target, key, version });
                 }
-                // The book counts it, and anti-entropy compares all ranges in any case.
-                HintAction::Dropped { .. } => {}
+                // The book counts it; a comparison brings what it would have.
+                HintAction::Dropped { target, .. } => self.compare_soon(target, now),
             }
         }
     }
@@ -129,6 +149,9 @@ impl Node {
                 let handed: Vec<Handed> = outcomes.iter().map(handed).collect();
                 return self.hints.delivered(batch, &handed, now.instant);
             }
+            Ok(Response::Refused(why @ Refusal::Overloaded)) => {
+                return self.hints.target_busy(batch, why.to_string(), now.instant);
+            }
             Ok(Response::Refused(why)) => why.to_string(),
             Ok(_) => "an answer to something else".to_owned(),
             Err(_) => "no answer".to_owned(),
@@ -139,8 +162,9 @@ impl Node {
 
 fn handed(outcome: &PutOutcome) -> Handed {
     match outcome {
-        // What is below the target's horizon is dead: it was deleted, or never acknowledged.
-        PutOutcome::Stored | PutOutcome::Superseded(_) | PutOutcome::Below(_) => Handed::Taken,
+        PutOutcome::Stored | PutOutcome::Superseded(_) => Handed::Taken,
+        // Below the target's horizon: it was deleted, or never acknowledged.
+        PutOutcome::Below(_) => Handed::Dead,
         PutOutcome::Refused(_) => Handed::Refused,
     }
 }

@@ -9,7 +9,7 @@
 //! use quorate_node::{Action, ClientReply, ClientRequest, Event, Node, NodeOptions, Notes, Now};
 //! use quorate_node::{Operation, PutOutcome, StoreReply, StoreRequest};
 //! use quorate_quorum::Quorum;
-//! use quorate_record::{Key, NodeId, Timestamp, Writer};
+//! use quorate_record::{HintSummary, Key, NodeId, Timestamp, Writer};
 //! use quorate_ring::{Ring, RingNode};
 //!
 //! # #[expect(clippy::disallowed_methods, reason = "an example is a driver")]
@@ -20,8 +20,8 @@
 //! let writer = Writer { node: id, incarnation: 1 };
 //! let notes = Notes { counted: 1, ..Notes::default() }; // it has lost nothing
 //! let options = NodeOptions::default();
-//! let mut node =
-//!     Node::new(writer, ring, options, Timestamp::ZERO, notes, Vec::new(), now);
+//! let (ceiling, hints) = (Timestamp::ZERO, HintSummary::default()); // nothing was persisted yet
+//! let mut node = Node::new(writer, ring, options, ceiling, notes, &hints, now);
 //!
 //! let body = ClientRequest {
 //!     key: Key::new("cat")?,

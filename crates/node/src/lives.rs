@@ -115,9 +115,7 @@ impl Node {
         self.heard_of(peer, incarnation, now);
         self.peers.entry(peer).or_default().incarnation = Some(incarnation);
         self.membership.connected(peer, now.instant);
-        if self.reconcile.is_on() {
-            self.reconcile.hurry(peer, now.instant);
-        }
+        self.compare_soon(peer, now);
         self.ask_standing(peer);
     }
 

@@ -6,7 +6,7 @@ use std::{
 use quorate_hints::HintBook;
 use quorate_membership::{Membership, MembershipAction, PeerState};
 use quorate_quorum::Failure;
-use quorate_record::{Hint, HybridClock, NodeId, Timestamp, Writer};
+use quorate_record::{HintSummary, HybridClock, NodeId, Timestamp, Writer};
 use quorate_ring::Ring;
 
 use crate::{
@@ -48,6 +48,7 @@ pub struct Node {
     pub(crate) peers: BTreeMap<NodeId, PeerFacts>,
     pub(crate) behind: BTreeSet<NodeId>,
     pub(crate) hints: HintBook,
+    pub(crate) hint_offers: IdMap<HintWaiter>,
     pub(crate) hint_waiters: IdMap<Vec<(HintWaiter, PutOutcome)>>,
     pub(crate) hedge: HedgePolicy,
     pub(crate) admission: Admission,
@@ -99,7 +100,7 @@ impl Node {
     /// A node that starts, or starts again.
     ///
     /// `ceiling` is the greatest clock ceiling that was ever persisted, `notes` the last that were, `hints` what the hint
-    /// queue holds.
+    /// queue holds, counted.
     ///
     /// # Panics
     /// If the ring does not have `writer.node`.
@@ -110,7 +111,7 @@ impl Node {
         options: NodeOptions,
         ceiling: Timestamp,
         notes: Notes,
-        hints: Vec<Hint>,
+        hints: &HintSummary,
         now: Now,
     ) -> Self {
         let id = writer.node;
@@ -125,6 +126,7 @@ impl Node {
             peers: BTreeMap::new(),
             behind: BTreeSet::new(),
             hints: handoff::book(id, &options, hints, now),
+            hint_offers: IdMap::default(),
             hint_waiters: IdMap::default(),
             hedge: HedgePolicy::new(),
             admission: Admission::new(options.max_in_flight, options.target_latency),

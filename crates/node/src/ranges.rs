@@ -43,7 +43,7 @@ impl Node {
 mod tests {
     use std::time::Instant;
 
-    use quorate_record::{Timestamp, Writer};
+    use quorate_record::{HintSummary, Timestamp, Writer};
     use quorate_ring::{Ring, RingNode};
 
     use super::*;
@@ -56,7 +56,7 @@ mod tests {
         let writer = Writer { node: NodeId::new("n1").expect("a good id"), incarnation: 1 };
         let now = Now { instant: Instant::now(), wall_ms: 0 };
         let (options, ceiling) = (NodeOptions::default(), Timestamp::ZERO);
-        Node::new(writer, ring, options, ceiling, Notes::default(), Vec::new(), now)
+        Node::new(writer, ring, options, ceiling, Notes::default(), &HintSummary::default(), now)
     }
 
     #[test]

@@ -136,10 +136,6 @@ impl Reconcile {
         }
     }
 
-    pub(crate) fn is_on(&self) -> bool {
-        self.is_on
-    }
-
     /// Who owns something that this node owns too.
     pub(crate) fn co_owners(&self) -> impl Iterator<Item = NodeId> {
         self.co_owned.keys().copied()
@@ -182,6 +178,13 @@ impl Node {
     pub fn comparisons(&self) -> impl Iterator<Item = (NodeId, Option<Comparison>)> {
         let compared = &self.reconcile.compared;
         self.reconcile.co_owned.keys().map(|peer| (*peer, compared.get(peer).copied()))
+    }
+
+    /// Has this node be compared with `peer` as soon as can be, since one of them may lack something.
+    pub(crate) fn compare_soon(&mut self, peer: NodeId, now: Now) {
+        if self.reconcile.is_on {
+            self.reconcile.hurry(peer, now.instant);
+        }
     }
 
     /// Begins exchanges that are due, and does what the running ones ask for.

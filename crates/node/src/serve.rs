@@ -28,6 +28,9 @@ pub(crate) enum StoreWaiter {
     Tombstones,
     Dropped,
     Hint { id: u64 },
+    HintLookUp { id: u64 },
+    HintBatch { batch: u64 },
+    HintSweep,
     Exchange { id: u64 },
     Whole { origin: Origin, salt: u64, asked: Digest },
     Short { origin: Origin, salt: u64 },
@@ -71,8 +74,7 @@ impl Node {
                 self.take_hint(origin, target, key, record, now);
             }
             Request::Get { key, from_hints: true, .. } => {
-                let found = self.hints.find(&key).cloned();
-                self.respond(origin, Response::Found(found));
+                self.store(StoreRequest::FindHint { key }, StoreWaiter::Respond(origin));
             }
             Request::Get { key, from_hints: false, known } => {
                 let (token, counts) = (quorate_ring::token(key.as_bytes()), self.counts_for(&key));
@@ -186,6 +188,15 @@ impl Node {
             (StoreWaiter::Hint { id }, StoreReply::Persisted(outcome)) => {
                 self.hint_persisted(id, outcome, now);
             }
+            (StoreWaiter::HintLookUp { id }, StoreReply::Hint(held)) => {
+                self.hints.looked_up(id, held.map_err(drop));
+            }
+            (StoreWaiter::HintBatch { batch }, StoreReply::Hints(found)) => {
+                self.hints.read(batch, found.ok(), now.instant);
+            }
+            (StoreWaiter::HintSweep, StoreReply::Hints(found)) => {
+                self.hints.swept(found.ok(), now.instant);
+            }
             (StoreWaiter::Exchange { id }, StoreReply::Read(response)) => {
                 self.exchange_answered(id, Part::Local, Ok(response), now);
             }
@@ -266,13 +277,21 @@ impl Node {
             return self.respond(origin, Response::Refused(Refusal::Malformed));
         }
         // One is the repair of a read; more come from hints and comparisons, which can wait.
-        if records.len() > 1 && self.admission.is_pressed(now.instant) {
+        let is_bad_time =
+            self.admission.is_pressed(now.instant) || self.is_bulk_full(records.len());
+        if records.len() > 1 && is_bad_time {
             return self.respond(origin, Response::Refused(Refusal::Overloaded));
         }
         let batch = self.fresh_id();
         let mut outcomes = Vec::with_capacity(records.len());
         let mut waiting = 0;
-        for (place, (key, record)) in records.into_iter().enumerate() {
+        for (place, (key, mut record)) in records.into_iter().enumerate() {
+            if planted!(DeadHintRestamped)
+                && record.version.timestamp < self.horizon_in_force()
+                && let Some(version) = self.issue(now)
+            {
+                record.version = version;
+            }
             match self.admit(self.id, &key, &record, now) {
                 Ok(()) => {
                     waiting += 1;
@@ -290,6 +309,13 @@ impl Node {
         } else {
             self.merges.insert(batch, MergeBatch { origin, outcomes, waiting });
         }
+    }
+
+    /// Whether so many records more, of hints or comparisons, would be more than a tenth of what is
+    /// let in from clients. One batch is always let in.
+    fn is_bulk_full(&self, more: usize) -> bool {
+        let under_way: usize = self.merges.values().map(|merge| merge.waiting).sum();
+        under_way > 0 && under_way + more > self.admission.limit() / 10
     }
 
     fn merged(&mut self, batch: u64, place: usize, outcome: PutOutcome) {

@@ -121,7 +121,7 @@ bugs! {
     BelowIsAnAck, "below-is-an-ack",
         "In a later round a replica that refuses a version as too old counts as one that has it.";
     DeadHintRestamped, "dead-hint-restamped",
-        "A hint that its target refuses as too old is written again under a new version.";
+        "What is handed over and below the horizon is written under a new version instead of refused.";
     DeadIsKept, "dead-is-kept",
         "A record that a co-owner lacks and takes for deleted stays where it is.";
     FloorIgnored, "floor-ignored",

@@ -56,7 +56,7 @@ pub use codec::{
     encode_hint, encode_record, encode_version,
 };
 pub use digest::Digest;
-pub use hint::{Hint, HintKind};
+pub use hint::{Hint, HintKind, HintPlace, HintSummary, HintsFound, HintsHeld};
 pub use key::{Key, KeyError, MAX_KEY_BYTES};
 pub use node_id::{MAX_NODE_ID_BYTES, NodeId, NodeIdError};
 pub use record::{MAX_VALUE_BYTES, Record, Stamp};

@@ -58,6 +58,21 @@ impl Local {
                 let error = self.hints.add(id, &hint).err()?;
                 return Some(StoreReply::Persisted(Err(refusal(&error))));
             }
+            StoreRequest::LookUpHint { target, key } => {
+                return Some(StoreReply::Hint(self.hints.get(target, &key).map_err(hint_unread)));
+            }
+            StoreRequest::ReadHints { target, after, max_hints, max_bytes } => {
+                let found = self.hints.next(target, after, max_hints, max_bytes);
+                return Some(StoreReply::Hints(found.map_err(hint_unread)));
+            }
+            StoreRequest::ReadCourtesies { after, added_until_ms, max_hints } => {
+                let found = self.hints.courtesies(after, added_until_ms, max_hints);
+                return Some(StoreReply::Hints(found.map_err(hint_unread)));
+            }
+            StoreRequest::FindHint { key } => match self.hints.find(&key) {
+                Ok(found) => Response::Found(found),
+                Err(error) => unread(&error),
+            },
             StoreRequest::Get { key, known: Some(stamp) } if self.store.holds(&key, &stamp) => {
                 Response::Version(Some(stamp.version))
             }
@@ -128,6 +143,11 @@ fn store_reply(Completion { id, outcome }: Completion<Applied>) -> (u64, StoreRe
 fn unread(error: &ReadError) -> Response {
     tracing::warn!(%error, "a record was not read");
     Response::Refused(Refusal::Damaged)
+}
+
+fn hint_unread(error: ReadError) -> Refusal {
+    tracing::warn!(%error, "hints were not read");
+    Refusal::Damaged
 }
 
 fn refusal(error: &LogError) -> Refusal {

@@ -43,6 +43,8 @@ fn counters(view: &View<'_>, registry: &mut Registry) {
     add("peer_overloads", "Requests not sent to a peer with too many", done.peer_overloads);
     let hints = view.node.hints().stats(view.now.wall_ms);
     add("hints_delivered", "Hints that their replica took", hints.delivered);
+    add("hints_dead", "Hints that their replica will never take", hints.dead);
+    add("hints_damaged", "Hints found damaged", hints.damaged);
     add("hints_expired", "Courtesy hints dropped by age", hints.expired);
     add("hints_evicted", "Courtesy hints dropped for room", hints.evicted);
     add("hints_refused", "Hints not taken on", hints.refused);

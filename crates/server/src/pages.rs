@@ -69,6 +69,8 @@ impl View<'_> {
             "targets": owing.map(|target| target.target.as_str()).collect::<Vec<_>>(),
             "per_target": per_target,
             "delivered": all.delivered,
+            "dead": all.dead,
+            "damaged": all.damaged,
             "expired": all.expired,
             "evicted": all.evicted,
             "refused": all.refused,

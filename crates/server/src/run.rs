@@ -222,7 +222,11 @@ fn open_files(
     let notify = move || stored.notify_one();
     let opened = Local::open(Arc::new(RealFs), dir, id, ring, &options, now().wall_ms, notify)?;
 
-    tracing::info!(records = opened.store_found.records, hints = opened.hints.len(), "recovered");
+    tracing::info!(
+        records = opened.store_found.records,
+        hints = opened.local.hints.stats().hints,
+        "recovered"
+    );
     if opened.notes.counted != opened.writer.incarnation {
         tracing::info!(
             "new, or without all of its data: counts once it was compared with the others"

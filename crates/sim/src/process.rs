@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use quorate_node::{MAX_CELLS, Node, NodeOptions, Now};
-use quorate_record::NodeId;
+use quorate_record::{Hint, NodeId};
 use quorate_ring::Ring;
 use quorate_server::local::{Local, LocalOptions, OpenError, Opened};
 use quorate_storage::{
@@ -113,5 +113,18 @@ impl Process {
         let (node, local) = opened.start(ring.clone(), options.clone(), now);
         let max_hint_bytes = options.hint_max_bytes.max(node.hints().used_bytes());
         Self { node, local, wake_us: None, turns: [false; 2], max_hint_bytes }
+    }
+
+    /// The hints in the queue; `None` if the device does not give them.
+    pub(crate) fn hints(&self) -> Option<Vec<Hint>> {
+        let (mut hints, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.local.hints.page(after, usize::MAX).ok()?;
+            hints.extend(page.hints);
+            after = page.last;
+            if after.is_none() {
+                return Some(hints);
+            }
+        }
     }
 }

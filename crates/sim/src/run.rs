@@ -226,9 +226,9 @@ impl Run {
     fn unsettled(&self) -> String {
         let differing = self.diverged(&self.dumps());
         let differing: Vec<String> = differing.iter().map(ToString::to_string).collect();
-        let nodes = (0..self.world.nodes()).filter_map(|node| Some((node, self.world.node(node)?)));
-        let hints: Vec<String> = nodes
-            .flat_map(|(holder, node)| node.hints().iter().map(move |hint| (holder, hint)))
+        let held = |holder: usize| self.world.hints(holder).into_iter();
+        let hints: Vec<String> = (0..self.world.nodes())
+            .flat_map(|holder| held(holder).map(move |hint| (holder, hint)))
             .map(|(holder, hint)| {
                 let (key, record) = (describe_key(&hint.key), describe_record(&hint.record));
                 format!("{} holds a hint for {}: {key} {record}", name(holder), hint.target)

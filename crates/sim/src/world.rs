@@ -14,7 +14,7 @@ use std::{
 };
 
 use quorate_node::{ClientReply, ClientRequest, Event, Node, NodeOptions, Now};
-use quorate_record::{Key, NodeId, Record, Timestamp, Version};
+use quorate_record::{Hint, Key, NodeId, Record, Timestamp, Version};
 use quorate_ring::{Ring, RingNode};
 use quorate_storage::fault::FaultFs;
 
@@ -181,6 +181,12 @@ impl World {
     #[must_use]
     pub fn node(&self, node: usize) -> Option<&Node> {
         self.machines[node].process.as_ref().map(|process| &process.node)
+    }
+
+    /// The hints in a node's queue, if it runs and its device gives them.
+    pub(crate) fn hints(&self, node: usize) -> Vec<Hint> {
+        let process = self.machines[node].process.as_ref();
+        process.and_then(|process| process.hints()).unwrap_or_default()
     }
 
     /// Whether a node is running, paused or not.

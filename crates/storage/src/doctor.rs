@@ -124,7 +124,7 @@ pub fn examine(
     if fs.list(&hints).is_ok() && Logs::HINTS.read(fs, &hints, &options.log, &mut found).is_some() {
         let overlay = Arc::new(Overlay::new(fs.clone()));
         match HintLog::open(overlay, &hints, &options, Box::new(|| {})) {
-            Ok((_, held, _)) => found.hints = held.len() as u64,
+            Ok((held, _)) => found.hints = held.stats().hints,
             Err(error) => found.cannot_open(&hints, &error),
         }
     }

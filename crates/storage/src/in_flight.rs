@@ -29,10 +29,6 @@ impl<T> InFlight<T> {
         self.items.back_mut()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
     /// Takes out the items of these tickets, which are the oldest.
     pub(crate) fn settle(&mut self, tickets: &RangeInclusive<u64>) -> Vec<(Ticket, T)> {
         assert_eq!(*tickets.start(), self.first, "outcomes come in the order of the tickets");

@@ -61,27 +61,11 @@ impl Log {
         bytes: u32,
         buf: &mut Vec<u8>,
     ) -> Result<(u8, Range<usize>), ReadError> {
-        let len = index(bytes.into());
-        let most = frame_bytes(self.max_payload_bytes());
-        if len < HEADER_BYTES || u64::from(bytes) > most {
+        if u64::from(bytes) > frame_bytes(self.max_payload_bytes()) {
             return Err(ReadError::Damaged);
         }
         let file = self.segments.file(place.segment)?.ok_or(ReadError::Gone)?;
-        buf.resize(len, 0);
-        if file.read_at(buf, place.offset)? < len {
-            return Err(ReadError::Damaged);
-        }
-        let epoch = epoch(place.segment);
-        let (header, rest) = buf.split_first_chunk().ok_or(ReadError::Damaged)?;
-        let header = FrameHeader::decode(header, epoch).ok_or(ReadError::Damaged)?;
-        if frame_bytes(u64::from(header.len)) != u64::from(bytes) {
-            return Err(ReadError::Damaged);
-        }
-        let payload = &rest[..index(header.len.into())];
-        if checksum(epoch, payload) != header.payload_crc && !planted!(CorruptFrameServed) {
-            return Err(ReadError::Damaged);
-        }
-        Ok((header.kind, HEADER_BYTES..HEADER_BYTES + payload.len()))
+        read_frame(&*file, place, bytes, buf)
     }
 
     /// Gives the frames of a sealed segment to `each`, in order, from byte `from_offset` on, which is 0 or what an
@@ -119,6 +103,34 @@ impl Log {
         }
         Ok(walked)
     }
+}
+
+/// Reads the frame at `place`, which takes up `bytes`, from the file of its segment into `buf`.
+pub(crate) fn read_frame(
+    file: &dyn File,
+    place: Place,
+    bytes: u32,
+    buf: &mut Vec<u8>,
+) -> Result<(u8, Range<usize>), ReadError> {
+    let len = index(bytes.into());
+    if len < HEADER_BYTES {
+        return Err(ReadError::Damaged);
+    }
+    buf.resize(len, 0);
+    if file.read_at(buf, place.offset)? < len {
+        return Err(ReadError::Damaged);
+    }
+    let epoch = epoch(place.segment);
+    let (header, rest) = buf.split_first_chunk().ok_or(ReadError::Damaged)?;
+    let header = FrameHeader::decode(header, epoch).ok_or(ReadError::Damaged)?;
+    if frame_bytes(u64::from(header.len)) != u64::from(bytes) {
+        return Err(ReadError::Damaged);
+    }
+    let payload = &rest[..index(header.len.into())];
+    if checksum(epoch, payload) != header.payload_crc && !planted!(CorruptFrameServed) {
+        return Err(ReadError::Damaged);
+    }
+    Ok((header.kind, HEADER_BYTES..HEADER_BYTES + payload.len()))
 }
 
 struct Walk {

@@ -35,6 +35,7 @@ use crate::recovery::{Damage, OpenError};
 
 pub use self::backup::{BackupError, BackupInfo, Restored, restore};
 pub use self::compaction::{CompactError, Step};
+pub(crate) use self::open::random;
 pub use self::read::{Scanned, ScrubPosition, Scrubbed};
 pub use self::snapshot::SnapshotInfo;
 

@@ -45,7 +45,7 @@ proptest! {
         ttl_ms in prop_oneof![Just(0), 1..20_000_u64],
         dead in 1..=TARGETS,
     ) {
-        let mut world = World::new(max_hints * 160, Duration::from_millis(ttl_ms));
+        let mut world = World::new(max_hints * 104, Duration::from_millis(ttl_ms));
         for step in steps {
             match step {
                 Step::Offer { target, key, version, kind } => {

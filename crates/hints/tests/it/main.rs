@@ -1,4 +1,6 @@
 //! Laws of the hint book, through its public interface.
 
+mod book;
 mod laws;
+mod queue;
 mod world;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::queue::Queue;
 use quorate_hints::{
     Handed, HintAction, HintBook, HintOptions, MAX_BATCH_BYTES, MAX_WINDOW, Offer, hint_bytes,
 };
@@ -17,11 +18,12 @@ pub(crate) struct World {
     options: HintOptions,
     up: BTreeSet<NodeId>,
     requests: VecDeque<HintAction>, // to the durable queue, carried out in order
-    queue: BTreeMap<Place, Hint>,
+    queue: Queue,
     flights: BTreeMap<u64, (NodeId, Vec<(Key, Record)>)>, // answers that may still come
     taken: BTreeMap<Place, Record>,
-    waiting: Vec<(u64, Hint)>, // owed offers that are acknowledged after a request
-    acknowledged: Vec<Hint>,   // owed
+    asked: BTreeMap<u64, Hint>, // offers that are not answered yet
+    waiting: Vec<(u64, Hint)>,  // owed offers that are acknowledged after a request
+    acknowledged: Vec<Hint>,    // owed
     dropped: u64,
 }
 
@@ -49,7 +51,8 @@ impl World {
             options,
             up: BTreeSet::new(),
             requests: VecDeque::new(),
-            queue: BTreeMap::new(),
+            queue: Queue::default(),
+            asked: BTreeMap::new(),
             flights: BTreeMap::new(),
             taken: BTreeMap::new(),
             waiting: Vec::new(),
@@ -70,7 +73,13 @@ impl World {
             kind,
             added_ms: self.wall_ms,
         };
-        let after = match self.book.offer(hint.clone(), self.now) {
+        let offer = self.book.offer(hint.clone(), self.now);
+        self.asked.insert(offer, hint);
+    }
+
+    fn answered(&mut self, offer: u64, answer: Offer) {
+        let hint = self.asked.remove(&offer).expect("an offer is answered once");
+        let after = match answer {
             Offer::Keep { id } => Some(id),
             Offer::AlreadyHeld { after } => after,
             Offer::Superseded { by, after } => {
@@ -79,7 +88,7 @@ impl World {
             }
             Offer::Refused(_) => return,
         };
-        if kind == HintKind::Owed {
+        if hint.kind == HintKind::Owed {
             match after {
                 Some(id) => self.waiting.push((id, hint)),
                 None => self.acknowledged.push(hint),
@@ -93,11 +102,7 @@ impl World {
             match request {
                 HintAction::Persist { id, hint } => {
                     if works {
-                        let held = self.queue.entry((hint.target, hint.key.clone()));
-                        let held = held.or_insert(hint.clone());
-                        if held.record.version <= hint.record.version {
-                            *held = hint;
-                        }
+                        self.queue.add(hint);
                     }
                     for (_, hint) in self.waiting.extract_if(.., |(after, _)| *after == id) {
                         self.acknowledged.extend(works.then_some(hint));
@@ -106,12 +111,13 @@ impl World {
                     return true;
                 }
                 HintAction::Forget { target, key, version } => {
-                    let place = (target, key);
-                    if self.queue.get(&place).is_some_and(|held| held.record.version <= version) {
-                        self.queue.remove(&place);
-                    }
+                    self.queue.remove(target, &key, version);
                 }
-                other => panic!("not for the queue: {other:?}"),
+                other => {
+                    let other = self.queue.serve(other, &mut self.book, self.now);
+                    assert_eq!(other, None, "not for the queue");
+                    self.drain();
+                }
             }
         }
         false
@@ -161,13 +167,18 @@ impl World {
                 HintAction::Deliver { target, batch, hints } => {
                     assert!(self.up.contains(&target), "delivered to a target that is down");
                     assert!((1..=windows[&target]).contains(&hints.len()));
-                    let bytes: u64 = hints.iter().map(|(key, r)| hint_bytes(key, r)).sum();
+                    let size = |(key, record): &(Key, Record)| {
+                        let (key, record, kind) = (key.clone(), record.clone(), HintKind::Owed);
+                        hint_bytes(&Hint { target, key, record, kind, added_ms: 0 })
+                    };
+                    let bytes: u64 = hints.iter().map(size).sum();
                     assert!(hints.len() == 1 || bytes <= MAX_BATCH_BYTES);
                     let keys: BTreeSet<&Key> = hints.iter().map(|(key, _)| key).collect();
                     assert_eq!(keys.len(), hints.len(), "a key twice in a batch");
                     self.flights.insert(batch, (target, hints));
                 }
                 HintAction::Dropped { .. } => self.dropped += 1,
+                HintAction::Answer { offer, answer } => self.answered(offer, answer),
                 request => self.requests.push_back(request),
             }
         }
@@ -175,49 +186,56 @@ impl World {
 
     /// What holds at all times.
     pub(crate) fn check(&self) {
-        let held: BTreeMap<Place, Hint> =
-            self.book.iter().map(|hint| ((hint.target, hint.key.clone()), hint)).collect();
-        assert_eq!(self.book.iter().count(), held.len(), "two hints for a target and key");
-
+        let oldest = self.book.oldest_version();
+        let is_leaving = |hint: &Hint| {
+            self.requests.iter().any(|request| match request {
+                HintAction::Forget { target, key, version } => {
+                    (*target, key) == (hint.target, &hint.key) && hint.record.version <= *version
+                }
+                _ => false,
+            })
+        };
+        for hint in self.queue.hints().into_iter().filter(|hint| !is_leaving(hint)) {
+            assert!(oldest.is_some_and(|oldest| oldest <= hint.record.version.timestamp));
+        }
         for promise in &self.acknowledged {
             let place = (promise.target, promise.key.clone());
             let delivered = self.taken.get(&place).is_some_and(|r| *r >= promise.record);
-            for hints in [&held, &self.queue] {
-                let kept = hints.get(&place).is_some_and(|hint| {
-                    hint.kind == HintKind::Owed && hint.record >= promise.record
-                });
-                assert!(delivered || kept, "lost: {promise:?}");
-            }
+            let kept = self
+                .queue
+                .get(promise.target, &promise.key)
+                .is_some_and(|hint| hint.kind == HintKind::Owed && hint.record >= promise.record);
+            assert!(delivered || kept, "lost: {promise:?}");
         }
 
         let stats = self.book.stats(self.wall_ms);
         assert!(stats.bytes + stats.pending_bytes <= self.options.max_bytes);
         assert_eq!(stats.expired + stats.evicted, self.dropped);
-        let bytes = |hint: &Hint| hint_bytes(&hint.key, &hint.record);
-        assert_eq!(stats.count, held.len() as u64);
-        assert_eq!(stats.bytes, held.values().map(bytes).sum::<u64>());
-        for target in self.book.targets(self.wall_ms) {
-            let own = || held.values().filter(|hint| hint.target == target.target);
-            assert_eq!(target.count, own().count() as u64);
-            assert_eq!(target.bytes, own().map(bytes).sum::<u64>());
+        let targets = || self.book.targets(self.wall_ms);
+        assert_eq!(stats.count, targets().map(|target| target.count).sum::<u64>());
+        assert_eq!(stats.bytes, targets().map(|target| target.bytes).sum::<u64>());
+        for target in targets() {
             assert!((1..=MAX_WINDOW).contains(&target.window));
-        }
-        for place in held.keys() {
-            let greatest = held.values().filter(|h| h.key == place.1).map(|h| &h.record).max();
-            assert_eq!(self.book.find(&place.1), greatest);
         }
     }
 
-    /// With nothing on its way, the queue holds what the book holds, so a restart changes nothing.
+    /// With nothing on its way, the book counts what the queue holds, so a restart changes nothing.
     pub(crate) fn check_restart(&mut self) {
         while self.persist(true) {
             self.drain();
         }
-        let queued: Vec<Hint> = self.queue.values().cloned().collect();
-        assert_eq!(self.book.iter().collect::<Vec<_>>(), queued);
+        self.drain();
+        assert!(self.asked.is_empty(), "not answered: {:?}", self.asked);
+        let held = self.queue.summary();
         let mut restarted = HintBook::new(self.options);
-        restarted.restore(queued, self.now, self.wall_ms);
-        assert_eq!(restarted.iter().collect::<Vec<_>>(), self.book.iter().collect::<Vec<_>>());
+        restarted.restore(&held, self.now, self.wall_ms);
+        for book in [&self.book, &restarted] {
+            let targets = book.targets(self.wall_ms).filter(|target| target.count > 0);
+            let counts: Vec<_> = targets.map(|it| (it.target, it.count, it.bytes)).collect();
+            let expected = held.targets.iter().map(|(&target, it)| (target, it.count, it.bytes));
+            assert!(expected.eq(counts));
+            assert_eq!(book.stats(0).pending_bytes, 0);
+        }
         assert_eq!(restarted.poll_action(), None);
     }
 
@@ -225,6 +243,7 @@ impl World {
     pub(crate) fn deliver_all_but(&mut self, dead: NodeId) {
         for _ in 0..100 {
             self.drain();
+            while self.persist(true) {}
             self.flights.retain(|_, (target, _)| *target != dead);
             while !self.flights.is_empty() {
                 self.answer(true, Some(&|_| true));

@@ -6,12 +6,16 @@ use std::{
 };
 
 use bytes::Bytes;
+use quorate_hints::hint_bytes;
 use quorate_node::{
     Action, ClientReply, ClientRequest, Event, GroupSketch, Message, Node, NodeOptions, Notes, Now,
     Operation, PutOutcome, Refusal, Request, Response, Sketch, StoreReply, StoreRequest, Symbol,
 };
 use quorate_quorum::Quorum;
-use quorate_record::{Digest, Hint, Key, NodeId, Record, Timestamp, Writer};
+use quorate_record::{
+    Digest, Hint, HintKind, HintSummary, HintsFound, HintsHeld, Key, NodeId, Record, Timestamp,
+    Writer,
+};
 use quorate_ring::{Ring, RingNode};
 
 const START_MS: u64 = 1_700_000_000_000;
@@ -218,13 +222,13 @@ impl World {
     pub(crate) fn start(&mut self, node: NodeId) {
         let now = self.now_at(node);
         let machine = &self.nodes[&node];
-        let hints = machine.disk.hints.values().cloned().collect();
+        let hints = machine.disk.hint_summary();
         let ceiling = machine.disk.ceiling.unwrap_or(Timestamp::ZERO);
         let incarnation = machine.disk.life;
         let writer = Writer { node, incarnation };
         let notes = machine.disk.notes.clone();
         let options = self.options.clone();
-        let started = Node::new(writer, self.ring.clone(), options, ceiling, notes, hints, now);
+        let started = Node::new(writer, self.ring.clone(), options, ceiling, notes, &hints, now);
         self.machine(node).node = Some(started);
         self.report(node, Event::Woken);
         for other in self.others(node) {
@@ -543,6 +547,24 @@ impl Disk {
                 self.hints.insert((hint.target, hint.key.clone()), hint);
                 StoreReply::Persisted(Ok(()))
             }
+            StoreRequest::LookUpHint { target, key } => {
+                StoreReply::Hint(Ok(self.hints.get(&(target, key)).cloned()))
+            }
+            StoreRequest::FindHint { key } => {
+                let of_key = self.hints.values().filter(|hint| hint.key == key);
+                let found = of_key.map(|hint| hint.record.clone()).max();
+                StoreReply::Read(Response::Found(found))
+            }
+            StoreRequest::ReadHints { target, max_hints, .. } => {
+                let chosen = self.hints.values().filter(|hint| hint.target == target);
+                self.read_hints(chosen.take(max_hints))
+            }
+            StoreRequest::ReadCourtesies { added_until_ms, max_hints, .. } => {
+                let chosen = self.hints.values().filter(|hint| {
+                    hint.kind == HintKind::Courtesy && hint.added_ms <= added_until_ms
+                });
+                self.read_hints(chosen.take(max_hints))
+            }
             StoreRequest::Get { key, .. } if self.damaged.contains(&key) => {
                 StoreReply::Read(Response::Refused(Refusal::Damaged))
             }
@@ -607,6 +629,28 @@ impl Disk {
                 StoreReply::Read(Response::Fetched(records.collect()))
             }
         }
+    }
+
+    fn read_hints<'a>(&self, chosen: impl Iterator<Item = &'a Hint>) -> StoreReply {
+        let hints = chosen.cloned().collect();
+        let held = self.hint_summary();
+        StoreReply::Hints(Ok(HintsFound { hints, held, ..HintsFound::default() }))
+    }
+
+    fn hint_summary(&self) -> HintSummary {
+        let mut summary = HintSummary::default();
+        for hint in self.hints.values() {
+            let none = HintsHeld { count: 0, bytes: 0, oldest_added_ms: u64::MAX };
+            let held = summary.targets.entry(hint.target).or_insert(none);
+            held.count += 1;
+            held.bytes += hint_bytes(hint);
+            held.oldest_added_ms = held.oldest_added_ms.min(hint.added_ms);
+        }
+        let versions = self.hints.values().map(|hint| hint.record.version.timestamp);
+        summary.oldest_version = versions.min();
+        let courtesies = self.hints.values().filter(|hint| hint.kind == HintKind::Courtesy);
+        summary.courtesies_from_ms = courtesies.map(|hint| hint.added_ms).min();
+        summary
     }
 
     /// What can be read.

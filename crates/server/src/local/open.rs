@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use quorate_node::{Node, NodeOptions, Notes, NotesError, Now};
-use quorate_record::{Hint, NodeId, Timestamp, Writer};
+use quorate_record::{NodeId, Timestamp, Writer};
 use quorate_ring::Ring;
 use quorate_storage::{
     Damage, HintLog, HintLogOptions, HintsRecovered, Meta, MetaError, OpenError as LogOpenError,
@@ -46,8 +46,6 @@ pub struct Opened {
     pub writer: Writer,
     /// What the node has noted for itself.
     pub notes: Notes,
-    /// The hints in the queue.
-    pub hints: Vec<Hint>,
     /// What was found of the store.
     pub store_found: Recovered,
     /// What was found of the hint queue.
@@ -95,11 +93,11 @@ impl Local {
         // Before anything else goes into the log, so that no later start takes a new node for one
         // from a time without notes. If the disk is full, it is tried again at that start.
         let _ = store.keep_notes(PERSISTS, notes.horizon, &notes.encode());
-        let (hint_log, hints, hints_found) =
+        let (hint_log, hints_found) =
             HintLog::open(fs, &dir.join(HINTS_DIR), &options.hints, Box::new(on_progress))?;
         let local = Local { store, hints: hint_log };
         let writer = Writer { node, incarnation: meta.incarnation };
-        Ok(Opened { local, writer, notes, hints, store_found, hints_found })
+        Ok(Opened { local, writer, notes, store_found, hints_found })
     }
 
     /// Has the node be in another life when it is opened next, above this incarnation. The files must be closed.
@@ -140,9 +138,10 @@ impl Opened {
     /// If the ring does not have the node.
     #[must_use]
     pub fn start(self, ring: Ring<NodeId>, options: NodeOptions, now: Now) -> (Node, Local) {
-        let Opened { local, writer, notes, hints, store_found, .. } = self;
+        let Opened { local, writer, notes, store_found, .. } = self;
         let ceiling = store_found.clock_ceiling.unwrap_or(Timestamp::ZERO);
-        let mut node = Node::new(writer, ring, options, ceiling, notes, hints, now);
+        let hints = local.hints.summary();
+        let mut node = Node::new(writer, ring, options, ceiling, notes, &hints, now);
         let damaged: BTreeSet<u64> = store_found.damages.iter().map(|it| it.segment).collect();
         node.expect_refill(damaged.len() as u64);
         (node, local)

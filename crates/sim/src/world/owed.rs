@@ -70,7 +70,8 @@ impl World {
         let machine = &self.machines[node];
         let Some(process) = &machine.process else { return };
         let mut missing = machine.owes.clone();
-        for hint in process.node.hints().iter() {
+        let Some(held) = process.hints() else { return };
+        for hint in held {
             missing.retain(|(target, key), owed| {
                 (*target, key) != (hint.target, &hint.key) || *owed > hint.record.version
             });
@@ -94,7 +95,7 @@ impl World {
             Ok(Some(record)) => record.version < *it,
             Err(error) => !matches!(error, ReadError::Io(_)),
         });
-        for hint in process.node.hints().iter() {
+        for hint in process.hints().unwrap_or_default() {
             hints.retain(|(target, key), owed| {
                 (*target, key) != (hint.target, &hint.key) || *owed > hint.record.version
             });

@@ -15,10 +15,14 @@ use crate::hint_log::HintLog;
 use crate::log::{Log, SyncPolicy};
 use crate::meta::{Meta, MetaError};
 use crate::queue::LogError;
+use crate::read::ReadError;
 use crate::recovery::OpenError;
 use crate::store::{
     KIND_CEILING, KIND_NOTES, KIND_RECORD, Notes, SnapshotError, Store, StoreOptions,
 };
+
+/// How many hints are in memory at a time.
+const HINTS_AT_ONCE: usize = 256;
 
 /// What [`salvage`] brought into the new folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +49,9 @@ pub enum SalvageError {
     /// A log or a store could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The device does not give a hint that it gave before.
+    #[error("the hints cannot be read")]
+    Read(#[from] ReadError),
     /// The new folder takes no more.
     #[error("cannot write to the new folder")]
     Log(#[from] LogError),
@@ -173,16 +180,23 @@ fn hints(
 ) -> Result<u64, SalvageError> {
     let overlay = Arc::new(Overlay::new(fs.clone()));
     let options = manual_hints();
-    let (_, found, _) = HintLog::open(overlay, &dir.join("hints"), &options, Box::new(|| {}))?;
-    let (hints, _, _) = HintLog::open(to_fs.clone(), &to.join("hints"), &options, Box::new(|| {}))?;
-    let mut done = Vec::new();
-    for (id, hint) in (0..).zip(&found) {
-        hints.add(id, hint)?;
-        hints.turn(Duration::ZERO);
-        hints.take_completions(&mut done);
-        done.drain(..).try_for_each(|completion| completion.outcome)?;
+    let (found, _) = HintLog::open(overlay, &dir.join("hints"), &options, Box::new(|| {}))?;
+    let (hints, _) = HintLog::open(to_fs.clone(), &to.join("hints"), &options, Box::new(|| {}))?;
+    let (mut count, mut done, mut after) = (0, Vec::new(), None);
+    loop {
+        let page = found.page(after, HINTS_AT_ONCE)?;
+        for hint in &page.hints {
+            hints.add(count, hint)?;
+            hints.turn(Duration::ZERO);
+            hints.take_completions(&mut done);
+            done.drain(..).try_for_each(|completion| completion.outcome)?;
+            count += 1;
+        }
+        after = page.last;
+        if after.is_none() {
+            return Ok(count);
+        }
     }
-    Ok(found.len() as u64)
 }
 
 /// The new folder counts only once all of it is synced.

@@ -45,7 +45,7 @@ fn stopped() -> FaultFs {
     store.turn(Duration::ZERO);
     drop(store);
     let dir = Path::new(DIR).join("hints");
-    let (hints, _, _) = HintLog::open(shared, &dir, &manual_hints(), Box::new(|| {})).unwrap();
+    let (hints, _) = HintLog::open(shared, &dir, &manual_hints(), Box::new(|| {})).unwrap();
     for i in 0..10 {
         let target = NodeId::new("n2").unwrap();
         let hint =

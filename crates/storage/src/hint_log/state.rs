@@ -1,14 +1,13 @@
-//! What a hint log knows: the durable hints, where in the log each is, and what is on its way.
+//! What a hint log knows: the durable hints, and what is on its way.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_record::{Hint, Key, NodeId, Version};
+use quorate_record::{Hint, HintSummary, HintsHeld, Key, NodeId, Version};
 
+use super::held::{Held, Share, Spot};
 use crate::completion::Completion;
-use crate::frame::frame_bytes;
 use crate::in_flight::InFlight;
-use crate::queue::{LogError, Progress, Ticket};
+use crate::queue::{Place, Progress, Ticket};
 
 /// Whom a hint is for, and its key.
 pub(crate) type Slot = (NodeId, Key);
@@ -16,23 +15,24 @@ pub(crate) type Slot = (NodeId, Key);
 pub(crate) struct State {
     /// Everything up to this sequence number has been taken in.
     pub(crate) settled_seq: u64,
-    pub(crate) live_bytes: u64,
+    pub(crate) held: Held,
     pub(crate) ready: Vec<Completion<()>>,
-    held: BTreeMap<Slot, Held>,
-    /// The hint that each frame is needed for.
-    by_seq: BTreeMap<u64, Slot>,
+    /// Hints that were found damaged since somebody asked: for whom, and how long their frames are.
+    pub(crate) lost: Vec<(NodeId, u64)>,
+    pub(crate) damaged: u64,
     in_flight: InFlight<Write>,
+    /// The slots that something is in flight for. What they hold is known without reading it.
+    active: BTreeMap<Slot, Active>,
     moving: usize,
-    /// The removals on their way, in their order. What they remove must not be written again: the new copy would lie
-    /// behind the removal in the log, and come back.
-    removals: BTreeMap<Slot, VecDeque<Version>>,
 }
 
-struct Held {
-    hint: Hint,
-    /// The frame that it is in, and what that takes up.
-    seq: u64,
-    bytes: u64,
+#[derive(Default)]
+struct Active {
+    held: Option<(Hint, Spot)>,
+    writes: usize,
+    /// The removals on their way, in their order. What they remove must not be written again: the new copy would lie
+    /// behind the removal in the log, and come back.
+    removals: VecDeque<Version>,
 }
 
 struct Write {
@@ -42,11 +42,10 @@ struct Write {
 }
 
 enum What {
-    /// An id, a hint and the length of its payload.
-    Add(u64, Hint, u64),
+    Add(u64, Hint),
     Remove(Removal),
-    /// Writes the hint in this slot again that is in the frame with this number.
-    Move(Slot, u64),
+    /// Writes the hint in this slot again that is at this place.
+    Move(Slot, Spot),
 }
 
 /// Removes the hint in a slot unless it is newer.
@@ -57,25 +56,17 @@ pub(crate) struct Removal {
 }
 
 impl State {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(secret: [u8; 16]) -> Self {
         Self {
             settled_seq: 0,
-            live_bytes: 0,
+            held: Held::new(secret),
             ready: Vec::new(),
-            held: BTreeMap::new(),
-            by_seq: BTreeMap::new(),
+            lost: Vec::new(),
+            damaged: 0,
             in_flight: InFlight::new(),
+            active: BTreeMap::new(),
             moving: 0,
-            removals: BTreeMap::new(),
         }
-    }
-
-    pub(crate) fn hints(&self) -> Vec<Hint> {
-        self.held.values().map(|held| held.hint.clone()).collect()
-    }
-
-    pub(crate) fn len(&self) -> u64 {
-        self.held.len() as u64
     }
 
     /// Whether hints are being written again.
@@ -85,53 +76,52 @@ impl State {
 
     /// No frame below this sequence number is needed.
     pub(crate) fn needed_from(&self) -> u64 {
-        self.by_seq.first_key_value().map_or(self.settled_seq + 1, |(seq, _)| *seq)
+        self.held.needed_from().unwrap_or(self.settled_seq + 1)
     }
 
-    /// Whether there is, or may soon be, something for a removal to remove.
-    pub(crate) fn concerns(&self, removal: &Removal) -> bool {
-        let held = self.held.get(&removal.slot);
-        !self.in_flight.is_empty() || held.is_some_and(|held| removal.removes(&held.hint))
+    /// What a slot holds, if that need not be read.
+    pub(crate) fn known(&self, slot: &Slot) -> Option<Option<&(Hint, Spot)>> {
+        self.active.get(slot).map(|active| active.held.as_ref())
     }
 
-    /// The hints whose frames are the oldest, with these frames' numbers, until they have `max_bytes`.
-    pub(crate) fn oldest(&self, max_bytes: u64) -> Vec<(Hint, u64)> {
-        let mut bytes = 0;
-        self.by_seq
-            .iter()
-            .map(|(seq, slot)| (&self.held[slot], *seq))
-            .filter(|(held, _)| !self.is_leaving(&held.hint))
-            .take_while(|(held, _)| {
-                let go_on = bytes < max_bytes;
-                bytes += held.bytes;
-                go_on
-            })
-            .map(|(held, seq)| (held.hint.clone(), seq))
-            .collect()
+    /// Whether there is, or may soon be, something for a removal to remove; `held` is what the slot holds.
+    pub(crate) fn concerns(&self, removal: &Removal, held: Option<&(Hint, Spot)>) -> bool {
+        self.active.contains_key(&removal.slot)
+            || held.is_some_and(|(hint, _)| removal.removes(hint))
     }
 
+    /// `held` is what the slot holds, as it is for the other submissions.
     pub(crate) fn submitted_add(
         &mut self,
         ticket: Ticket,
         id: u64,
         hint: Hint,
-        payload_bytes: u64,
+        held: Option<(Hint, Spot)>,
     ) {
-        self.push(ticket, What::Add(id, hint, payload_bytes));
+        self.activate(slot(&hint), held);
+        self.push(ticket, What::Add(id, hint));
     }
 
-    pub(crate) fn submitted_removal(&mut self, ticket: Ticket, removal: Removal) {
-        self.removals.entry(removal.slot.clone()).or_default().push_back(removal.version);
+    pub(crate) fn submitted_removal(
+        &mut self,
+        ticket: Ticket,
+        removal: Removal,
+        held: Option<(Hint, Spot)>,
+    ) {
+        self.activate(removal.slot.clone(), held).removals.push_back(removal.version);
         self.push(ticket, What::Remove(removal));
     }
 
-    pub(crate) fn submitted_move(&mut self, ticket: Ticket, hint: &Hint, seq: u64) {
+    pub(crate) fn submitted_move(&mut self, ticket: Ticket, hint: Hint, spot: Spot) {
         self.moving += 1;
-        self.push(ticket, What::Move(slot(hint), seq));
+        let slot = slot(&hint);
+        self.activate(slot.clone(), Some((hint, spot)));
+        self.push(ticket, What::Move(slot, spot));
     }
 
     /// Does a removal that was not submitted, in its turn.
-    pub(crate) fn remove_unlogged(&mut self, removal: Removal) {
+    pub(crate) fn remove_unlogged(&mut self, removal: Removal, held: Option<(Hint, Spot)>) {
+        self.activate(removal.slot.clone(), held);
         match self.in_flight.last_mut() {
             Some(write) => write.then.push(removal),
             None => self.remove(&removal),
@@ -142,28 +132,39 @@ impl State {
     pub(crate) fn settle(&mut self, progress: &Progress<'_>) {
         let tickets = progress.tickets();
         let last = *tickets.end();
-        for (Ticket(ticket), Write { what, then }) in self.in_flight.settle(&tickets) {
+        let settled = self.in_flight.settle(&tickets);
+        for ((Ticket(ticket), Write { what, then }), frame) in
+            settled.into_iter().zip(progress.frames)
+        {
             let outcome = progress.outcome.clone().map(|last_seq| last_seq - (last - ticket));
+            let spot = Spot { place: frame.place, bytes: frame.bytes };
             match what {
-                What::Add(id, hint, payload_bytes) => {
+                What::Add(id, hint) => {
                     if let Ok(seq) = outcome {
-                        self.add(hint, seq, payload_bytes);
+                        self.add(hint, seq, spot);
+                    } else {
+                        self.ended(slot(&hint));
                     }
-                    self.complete(id, outcome.map(drop));
+                    self.ready.push(Completion { id, outcome: outcome.map(drop) });
                 }
                 // Written or not, nobody needs the hint any more.
                 What::Remove(removal) => {
+                    if let Some(active) = self.active.get_mut(&removal.slot) {
+                        active.removals.pop_front();
+                    }
                     self.remove(&removal);
-                    self.forget_removal(removal.slot);
                 }
                 What::Move(slot, from) => {
                     self.moving -= 1;
-                    let held = self.held.get_mut(&slot).filter(|held| held.seq == from);
-                    if let (Ok(seq), Some(held)) = (outcome, held) {
-                        held.seq = seq;
-                        self.by_seq.remove(&from);
-                        self.by_seq.insert(seq, slot);
+                    let held = self.active.get_mut(&slot).and_then(|active| active.held.as_mut());
+                    if let (Ok(seq), Some((hint, at))) =
+                        (outcome, held.filter(|(_, at)| at.place == from.place))
+                    {
+                        *at = spot;
+                        self.held.remove(&hint.key, from.place);
+                        self.held.insert(hint, seq, spot);
                     }
+                    self.ended(slot);
                 }
             }
             then.iter().for_each(|removal| self.remove(removal));
@@ -173,51 +174,76 @@ impl State {
         }
     }
 
-    /// Takes in a durable hint.
-    pub(crate) fn add(&mut self, hint: Hint, seq: u64, payload_bytes: u64) {
-        let slot = slot(&hint);
-        if let Some(held) = self.held.get(&slot) {
-            // A courtesy may have been written again just when its hint became owed: that must not be undone.
-            if (&held.hint.record, held.hint.kind) > (&hint.record, hint.kind) {
-                return;
-            }
-            self.by_seq.remove(&held.seq);
-            self.live_bytes -= held.bytes;
+    /// Forgets a hint whose frame cannot be read any more, unless it is gone already.
+    pub(crate) fn lose(&mut self, spot: Spot) {
+        if let Some(target) = self.held.lose(spot.place) {
+            self.lost.push((target, spot.bytes.into()));
+            self.damaged += 1;
         }
-        let bytes = frame_bytes(payload_bytes);
-        self.live_bytes += bytes;
-        self.by_seq.insert(seq, slot.clone());
-        self.held.insert(slot, Held { hint, seq, bytes });
     }
 
-    pub(crate) fn remove(&mut self, removal: &Removal) {
-        let Some(held) = self.held.get(&removal.slot).filter(|held| removal.removes(&held.hint))
-        else {
-            return;
+    /// Whether a hint at this place is there, and is not about to be removed.
+    pub(crate) fn stays(&self, hint: &Hint, place: Place) -> bool {
+        let active = self.active.get(&slot(hint));
+        let leaves = active.is_some_and(|active| {
+            active.removals.iter().any(|version| hint.record.version <= *version)
+        });
+        !leaves && self.held.is_live(place)
+    }
+
+    pub(crate) fn summary(&self) -> HintSummary {
+        let shares = self.held.shares();
+        let held = |share: &Share| HintsHeld {
+            count: share.count,
+            bytes: share.bytes,
+            oldest_added_ms: share.oldest_added_ms,
         };
-        self.live_bytes -= held.bytes;
-        self.by_seq.remove(&held.seq);
-        self.held.remove(&removal.slot);
-    }
-
-    fn is_leaving(&self, hint: &Hint) -> bool {
-        let removals = self.removals.get(&slot(hint));
-        removals
-            .is_some_and(|versions| versions.iter().any(|version| hint.record.version <= *version))
-    }
-
-    /// The oldest removal of this slot is done.
-    fn forget_removal(&mut self, slot: Slot) {
-        if let Entry::Occupied(mut removals) = self.removals.entry(slot) {
-            removals.get_mut().pop_front();
-            if removals.get().is_empty() {
-                removals.remove();
-            }
+        HintSummary {
+            targets: shares.iter().map(|(&target, share)| (target, held(share))).collect(),
+            oldest_version: shares.values().map(|share| share.oldest_version).min(),
+            courtesies_from_ms: self.held.courtesies_from_ms(),
         }
     }
 
-    fn complete(&mut self, id: u64, outcome: Result<(), LogError>) {
-        self.ready.push(Completion { id, outcome });
+    fn add(&mut self, hint: Hint, seq: u64, spot: Spot) {
+        let slot = slot(&hint);
+        if let Some(active) = self.active.get_mut(&slot) {
+            let held = active.held.as_ref();
+            if held.is_none_or(|(held, _)| !supersedes(held, &hint)) {
+                if let Some((held, at)) = held {
+                    self.held.remove(&held.key, at.place);
+                }
+                self.held.insert(&hint, seq, spot);
+                active.held = Some((hint, spot));
+            }
+        }
+        self.ended(slot);
+    }
+
+    fn remove(&mut self, removal: &Removal) {
+        if let Some(active) = self.active.get_mut(&removal.slot)
+            && let Some((hint, spot)) = active.held.take_if(|(hint, _)| removal.removes(hint))
+        {
+            self.held.remove(&hint.key, spot.place);
+        }
+        self.ended(removal.slot.clone());
+    }
+
+    fn activate(&mut self, slot: Slot, held: Option<(Hint, Spot)>) -> &mut Active {
+        let active =
+            self.active.entry(slot).or_insert_with(|| Active { held, ..Active::default() });
+        active.writes += 1;
+        active
+    }
+
+    /// One thing less is in flight for this slot.
+    fn ended(&mut self, slot: Slot) {
+        if let std::collections::btree_map::Entry::Occupied(mut active) = self.active.entry(slot) {
+            active.get_mut().writes -= 1;
+            if active.get().writes == 0 {
+                active.remove();
+            }
+        }
     }
 
     fn push(&mut self, ticket: Ticket, what: What) {
@@ -226,9 +252,15 @@ impl State {
 }
 
 impl Removal {
-    fn removes(&self, hint: &Hint) -> bool {
+    pub(crate) fn removes(&self, hint: &Hint) -> bool {
         hint.record.version <= self.version
     }
+}
+
+/// Whether a hint stays although `added` comes. A courtesy may have been written again just when its hint became owed:
+/// that must not be undone.
+pub(crate) fn supersedes(held: &Hint, added: &Hint) -> bool {
+    (&held.record, held.kind) > (&added.record, added.kind)
 }
 
 pub(crate) fn slot(hint: &Hint) -> Slot {

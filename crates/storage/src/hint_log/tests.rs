@@ -24,9 +24,17 @@ fn options() -> HintLogOptions {
 
 fn open(fs: &FaultFs) -> (HintLog, Vec<Hint>) {
     let opened = HintLog::open(Arc::new(fs.clone()), DIR.as_ref(), &options(), Box::new(|| {}));
-    let (log, hints, recovered) = opened.unwrap();
+    let (log, recovered) = opened.unwrap();
     assert_eq!((recovered.damages, recovered.unknown_frames), (vec![], 0));
+    let hints = held(&log);
     (log, hints)
+}
+
+/// By target and key.
+fn held(log: &HintLog) -> Vec<Hint> {
+    let found = log.page(None, 10_000).unwrap();
+    assert_eq!(found.lost, []);
+    by_slot(found.hints).into_values().collect()
 }
 
 fn hints() -> (FaultFs, HintLog) {
@@ -95,18 +103,6 @@ fn the_newest_hint_of_a_target_and_key_comes_back() {
 }
 
 #[test]
-fn a_hint_is_kept_once_and_shared_with_whoever_added_it() {
-    let (_, log) = hints();
-    let added = hint(1, 3);
-    add(&log, &added);
-    let held = log.shared.lock().hints();
-    assert_eq!(
-        held[0].record.value.as_ref().map(|value| value.as_ptr()),
-        added.record.value.as_ref().map(|value| value.as_ptr())
-    );
-}
-
-#[test]
 fn a_hint_can_become_owed() {
     let (fs, log) = hints();
     add(&log, &Hint { kind: HintKind::Courtesy, ..hint(1, 1) });
@@ -116,24 +112,28 @@ fn a_hint_can_become_owed() {
 
 #[test]
 fn a_hint_is_not_written_again_behind_its_removal() {
-    let mut state = State::new();
+    let mut state = State::new([0; 16]);
     let frames = [Written { tag: 0, place: Place::default(), bytes: 128 }];
-    let progress =
-        |ticket, seq| Progress { first_ticket: ticket, frames: &frames, outcome: Ok(seq) };
+    let at = |seq| Place { segment: 1, offset: 512 + 128 * seq };
+    let settle = |state: &mut State, seq| {
+        let frames = [Written { place: at(seq), ..frames[0] }];
+        state.settle(&Progress { first_ticket: seq, frames: &frames, outcome: Ok(seq) });
+    };
     let removal =
         |timestamp| Removal { slot: state::slot(&hint(1, 5)), version: version(timestamp) };
-    state.submitted_add(Ticket(1), 1, hint(1, 5), 100);
-    state.submitted_removal(Ticket(2), removal(4));
-    state.submitted_removal(Ticket(3), removal(5));
+    state.submitted_add(Ticket(1), 1, hint(1, 5), None);
+    state.submitted_removal(Ticket(2), removal(4), None);
+    state.submitted_removal(Ticket(3), removal(5), None);
     // Only the addition is durable when somebody looks for hints to write again.
-    state.settle(&progress(1, 1));
-    assert_eq!(state.oldest(u64::MAX), []);
-    state.settle(&progress(2, 2));
-    assert_eq!(state.oldest(u64::MAX), []);
-    state.settle(&progress(3, 3));
-    state.submitted_add(Ticket(4), 2, hint(1, 4), 100);
-    state.settle(&progress(4, 4));
-    assert_eq!(state.oldest(u64::MAX), [(hint(1, 4), 4)]);
+    settle(&mut state, 1);
+    assert!(state.held.is_live(at(1)) && !state.stays(&hint(1, 5), at(1)));
+    settle(&mut state, 2);
+    assert!(state.held.is_live(at(1)) && !state.stays(&hint(1, 5), at(1)));
+    settle(&mut state, 3);
+    assert!(!state.held.is_live(at(1)));
+    state.submitted_add(Ticket(4), 2, hint(1, 4), None);
+    settle(&mut state, 4);
+    assert!(state.stays(&hint(1, 4), at(4)));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn an_owed_hint_stays_owed_when_it_was_just_being_written_again() {
         assert!(log.maintain().unwrap());
     }
     turn(&log);
-    assert_eq!(log.shared.lock().hints(), [hint(0, 1)]);
+    assert_eq!(held(&log), [hint(0, 1)]);
     assert_eq!(open(&fs.crash(Crash::Nothing)).1, [hint(0, 1)]);
 }
 
@@ -186,7 +186,7 @@ fn a_removal_that_cannot_be_written_is_done_in_its_turn() {
     let (fs, log) = hints();
     add(&log, &hint(1, 5));
     log.add(1, &hint(2, 5)).unwrap();
-    fs.set_fault(Some(Fault { at: fs.operations(), kind: FaultKind::Io, sticky: true, seed: 0 }));
+    fs.set_fault(Some(Fault { at: fs.operations(), kind: FaultKind::Io, sticky: false, seed: 0 }));
     turn(&log);
     assert_eq!(completions(&log), [(1, false)]);
     assert!(log.poisoned().is_some());
@@ -253,6 +253,6 @@ fn a_hint_replaced_or_removed_while_it_is_written_again_stays_so() {
     log.remove(hint(1, 1).target, &hint(1, 1).key, version(1));
     turn(&log);
     maintain(&log);
-    assert_eq!(log.shared.lock().hints(), [hint(0, 2)]);
+    assert_eq!(held(&log), [hint(0, 2)]);
     assert_eq!(open(&fs.crash(Crash::Nothing)).1, [hint(0, 2)]);
 }

@@ -300,7 +300,7 @@ fn is_there(entry: &Entry, segments: &[SegmentInfo], damages: &[Damage]) -> bool
 }
 
 /// Bits that nobody outside can guess.
-fn random() -> [u8; 16] {
+pub(crate) fn random() -> [u8; 16] {
     let halves = [(); 2].map(|()| RandomState::new().hash_one(()));
     let mut bits = [0; 16];
     bits[..8].copy_from_slice(&halves[0].to_le_bytes());

@@ -7,6 +7,7 @@ mod damage;
 mod faults;
 mod full_disk;
 mod golden;
+mod hint_memory;
 mod hints;
 mod life;
 mod missing;
