@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use quorate_antientropy::{SKETCH_CELLS, Sketch, Symbol};
 
 const RECORDS: u64 = 100_000;
@@ -80,5 +80,9 @@ fn keep(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, decode, keep);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    decode(&mut criterion);
+    keep(&mut criterion);
+    criterion.final_summary();
+}

@@ -147,8 +147,11 @@ impl Node {
             (StoreWaiter::Applied { origin, counts }, StoreReply::Applied(outcome)) => {
                 self.respond_if(counts, origin, Response::Put(outcome));
             }
-            (StoreWaiter::Respond(origin), StoreReply::Read(response)) => {
-                let response = self.found(origin, response);
+            (StoreWaiter::Respond(origin), StoreReply::Read(mut response)) => {
+                // More only if somebody has made up keys that share a token.
+                if let Response::Fetched(records) = &mut response {
+                    records.truncate(MAX_ITEMS);
+                }
                 self.respond(origin, response);
             }
             (
@@ -210,18 +213,17 @@ impl Node {
         }
     }
 
-    /// What the store has read, as it is to be answered.
-    fn found(&self, origin: Origin, mut response: Response) -> Response {
-        match &mut response {
-            // More only if somebody has made up keys that share a token.
-            Response::Fetched(records) => records.truncate(MAX_ITEMS),
-            Response::Found(found @ None) if !matches!(origin, Origin::Outside { .. }) => {
-                let horizon = self.horizon_in_force();
-                *found = (horizon > Timestamp::ZERO).then(|| Record::buried(horizon));
+    /// What this node holds of a key that it owns, as it is to be answered.
+    fn found(&self, origin: Origin, response: Response) -> Response {
+        let horizon = self.horizon_in_force();
+        match response {
+            Response::Found(None)
+                if horizon > Timestamp::ZERO && !matches!(origin, Origin::Outside { .. }) =>
+            {
+                Response::Found(Some(Record::buried(horizon)))
             }
-            _ => {}
+            response => response,
         }
-        response
     }
 
     /// Answers; unless it `counts`, this node has lost data and says so.

@@ -34,6 +34,7 @@ use crate::hint_log::{HintLog, HintLogOptions};
 use crate::log::{Drive, LogOptions};
 use crate::meta::{Meta, MetaError};
 use crate::recovery::OpenError;
+use crate::scrub_note::ScrubNote;
 use crate::store::snapshot::{self, BadSnapshot, snapshot_number, snapshot_path};
 use crate::store::{Store, StoreOptions};
 
@@ -110,6 +111,7 @@ pub fn examine(
     check_is_data(&**fs, dir)?;
     let mut found = Diagnosis::default();
     found.meta(&**fs, dir);
+    found.scrub(&**fs, dir);
     let snapshot_seq = found.snapshots(&**fs, &dir.join("snapshot"));
     let log_is_open = {
         let options = LogOptions { next_seq_at_least: snapshot_seq + 1, ..manual_log() };
@@ -159,6 +161,20 @@ impl Diagnosis {
         };
         let meaning = "nothing says whose data this is, so no node starts on it";
         self.problem(Problem { file, offset: None, bytes: None, what, meaning, advice });
+    }
+
+    fn scrub(&mut self, fs: &dyn Fs, dir: &Path) {
+        let file = dir.join("scrub");
+        if fs.open(&file).is_err() {
+            return; // a node that has not scrubbed yet has none
+        }
+        self.files += 1;
+        if ScrubNote::read(fs, dir).is_none() {
+            let what = "it is not what was written".to_owned();
+            let meaning = "nothing is lost: records are looked at once more than needed";
+            let advice = "start the node: it writes the file anew";
+            self.problem(Problem { file, offset: None, bytes: None, what, meaning, advice });
+        }
     }
 
     /// Looks at all snapshots, and returns up to where the newest good one knows the log.
