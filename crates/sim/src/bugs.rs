@@ -25,65 +25,70 @@ pub struct Found {
     pub what: String,
 }
 
-/// The profile under which a bug shows itself best, and a seed of it that does.
+/// The profile under which a bug shows itself best, and a seed of it that does, unless it is [rare](RARE).
 #[must_use]
 pub fn known(bug: Bug) -> (Profile, u64) {
     let (profile, seed) = match bug {
         Bug::NoSecondRound => ("clock", 4),
-        Bug::OldRoundCounts => ("clock", 101),
+        Bug::OldRoundCounts => ("clock", 30),
         Bug::AckCountedTwice => ("default", 0),
-        Bug::HintDroppedWithFallback => ("handoff", 11),
+        Bug::HintDroppedWithFallback => ("handoff", 33),
         Bug::NoHintOnceAcked => ("handoff", 0),
         Bug::NoAckIsRejected => ("default", 4),
         Bug::AbsentFromFallback => ("sloppy", 0),
-        Bug::RepairNotAwaited => ("default", 29),
-        Bug::HintAckedEarly => ("sloppy", 7),
-        Bug::TimerLost => ("default", 10),
-        Bug::CallIdReused => ("default", 238),
+        Bug::RepairNotAwaited => ("default", 53),
+        Bug::HintAckedEarly => ("sloppy", 2),
+        Bug::TimerLost => ("default", 35),
+        Bug::CallIdReused => ("default", 10),
         Bug::PushToNonOwner => ("default", 0),
-        Bug::NoFirstPhase => ("atomic", 1),
-        Bug::NoWriteBack => ("atomic", 1),
-        Bug::ClockForgetsCeiling => ("clock", 23),
+        Bug::NoFirstPhase => ("atomic", 11),
+        Bug::NoWriteBack => ("atomic", 21),
+        Bug::ClockForgetsCeiling => ("clock", 45),
         Bug::VersionReused => ("default", 0),
         Bug::SkewNotRefused => ("clock", 0),
         Bug::HintForgottenEarly => ("sloppy", 0),
         Bug::OwedHintDropped => ("sloppy", 0),
-        Bug::AbsentIsEqual => ("default", 40),
+        Bug::AbsentIsEqual => ("default", 34),
         Bug::StoreOverwritesNewer => ("default", 0),
         Bug::TombstoneDroppedByAge => ("crash", 8),
-        Bug::TornTailKept => ("disk", 15),
-        Bug::RecycledFrameAccepted => ("crash", 43),
-        Bug::SyncRetried => ("disk", 199),
+        Bug::TornTailKept => ("disk", 100),
+        Bug::RecycledFrameAccepted => ("crash", 18),
+        Bug::SyncRetried => ("disk", 252),
         Bug::RenameNotSynced => ("crash", 2),
         Bug::MovesNotAwaited => ("crash", 1),
-        Bug::MovedThoughOverwritten => ("disk", 113),
-        Bug::PlaceNotUpdated => ("default", 4),
+        Bug::MovedThoughOverwritten => ("disk", 29),
+        Bug::PlaceNotUpdated => ("default", 5),
         Bug::TombstonesNotMoved => ("default", 1),
         Bug::CachedThoughOverwritten => ("default", 0),
-        Bug::SnapshotMissesWrites => ("default", 10),
+        Bug::SnapshotMissesWrites => ("default", 22),
         Bug::TailNotReplayed => ("crash", 0),
-        Bug::DamagedIsAbsent => ("rot", 17),
-        Bug::ScrubTrustsIndex => ("rot", 7),
-        Bug::CorruptFrameServed => ("rot", 1),
-        Bug::CorruptFrameSkipped => ("rot", 5),
+        Bug::DamagedIsAbsent => ("rot", 18),
+        Bug::ScrubTrustsIndex => ("rot", 8),
+        Bug::CorruptFrameServed => ("rot", 6),
+        Bug::CorruptFrameSkipped => ("rot", 8),
         Bug::TiesByArrival => ("default", 0),
-        Bug::AnswersByUndurable => ("disk", 2),
-        Bug::DigestNotUpdated => ("default", 23),
+        Bug::AnswersByUndurable => ("disk", 0),
+        Bug::DigestNotUpdated => ("default", 28),
         Bug::SketchNotUpdated => ("default", 0),
-        Bug::StreamSkipsRange => ("default", 0),
+        Bug::StreamSkipsRange => ("default", 7),
         Bug::FrameNotChecked => ("network", 0),
         Bug::FailedWriteAcked => ("disk", 22),
-        Bug::BelowIsAnAck => ("graves", 0),
-        Bug::DeadHintRestamped => ("graves", 0),
+        Bug::BelowIsAnAck => ("graves", 96),
+        Bug::DeadHintRestamped => ("graves", 4),
         Bug::DeadIsKept => ("graves", 0),
         Bug::FloorIgnored => ("graves", 0),
-        Bug::OldExchangeCounts => ("graves", 0),
+        Bug::OldExchangeCounts => ("graves", 8),
         Bug::OneExchangeIsEnough => ("lives", 0),
-        Bug::CountsAtOnce => ("lives", 0),
+        Bug::CountsAtOnce => ("lives", 74),
         Bug::NoFence => ("lives", 0),
     };
     (Profile::named(profile).expect("the table names profiles that there are"), seed)
 }
+
+/// Bugs of which no seed is known yet: it takes a coincidence of several losses to see them. A model of one key that did
+/// nothing else needed 40,000 to 3,000,000 runs for each.
+pub const RARE: &[Bug] =
+    &[Bug::DeadIsKept, Bug::FloorIgnored, Bug::OneExchangeIsEnough, Bug::NoFence];
 
 /// Plants a bug and runs `seeds` of a profile, one after the other, until it is found.
 ///
