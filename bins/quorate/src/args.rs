@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Check a backup, and make the data folder of a node from it.
     Restore(RestoreArgs),
+    /// Tell a node that is being filled that another one is gone for good, and its data with it.
+    Gone(GoneArgs),
     /// Check every file of a stopped node, explain what is wrong, and salvage what can be read.
     ///
     /// Exits with 0 if all is well, 1 if there are problems, 2 if it could not look or not salvage.
@@ -243,6 +245,14 @@ pub(crate) struct ConvergeArgs {
 pub(crate) struct BackupArgs {
     /// What to call it: a folder below `backups` in the node's data folder.
     pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) operator: OperatorArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GoneArgs {
+    /// The id of the node that will never come back.
+    pub(crate) gone: NodeId,
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
 }

@@ -8,6 +8,7 @@ mod converge;
 mod data;
 mod doctor;
 mod files;
+mod gone;
 mod serve;
 mod spelling;
 mod status;
@@ -70,6 +71,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Import(_) => not_there_yet("import"),
         Command::Backup(args) => backup::backup(&args),
+        Command::Gone(args) => gone::run(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Converge(args) => converge::run(&args),
     }

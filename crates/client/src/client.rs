@@ -6,7 +6,7 @@ use std::{
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
-use quorate_record::{Key, MAX_KEY_BYTES, MAX_VALUE_BYTES, Version};
+use quorate_record::{Key, MAX_KEY_BYTES, MAX_VALUE_BYTES, NodeId, Version};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
@@ -141,6 +141,15 @@ impl Client {
         let dir: String = name.bytes().map(escape).collect();
         let path = format!("/admin/backup?dir={dir}");
         json(&self.page(addr, Method::POST, &path, BACKUP_TIMEOUT).await?)
+    }
+
+    /// Tells one node, at `addr`, which is being filled again, that another one will never come back.
+    ///
+    /// # Errors
+    /// [`ClientError`]; there are no repetitions.
+    pub async fn declare_gone(&self, addr: &str, node: NodeId) -> Result<(), ClientError> {
+        let path = format!("/admin/gone?node={node}");
+        self.page(addr, Method::POST, &path, self.options.timeout).await.map(drop)
     }
 
     /// One page of one node as text: `/health`, `/metrics`, `/debug/hints`.
