@@ -5,13 +5,17 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use quorate_laws::small_log;
-use quorate_node::{Message, PutOutcome, Refusal, Request, Response, Standing};
+use quorate_node::{
+    Cell, GroupSketch, Message, Overview, PutOutcome, Refusal, Request, Response, Sketch, Standing,
+};
 use quorate_record::{
     Digest, Hint, HintKind, Key, NodeId, Record, Stamp, Timestamp, Version, Writer, encode_hint,
     encode_record, encode_version,
 };
 use quorate_storage::{Log, fault::FaultFs};
 use quorate_transport::{Protocol, encode_frame, encode_message};
+
+const DIGEST: Digest = Digest { xor: 5, count: 6 };
 
 fn save(law: &str, name: &str, bytes: &[u8]) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(law);
@@ -44,6 +48,8 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("fetch", Request::Fetch { tokens: vec![0, 1, u64::MAX] }),
         ("meet", Request::Meet { wall_ms: 1_700_000_000_000, incarnation: 2, progress: 3 }),
         ("report", Request::Report),
+        ("overview", Request::Overview { salt: 5, whole: DIGEST }),
+        ("sketches", Request::Sketches { groups: vec![vec![1, 0x0fff], vec![2]] }),
     ];
     let outcomes = || {
         [
@@ -56,6 +62,8 @@ fn messages() -> Vec<(&'static str, Message)> {
     let [stored, superseded, refused] = outcomes();
     let lives = vec![(NodeId::new("n2").unwrap(), 5)];
     let standing = Standing { noted: 1, notes: 2, lives, ..Standing::default() };
+    let sketch = Sketch::from_cells(vec![Cell::default()]);
+    let group = GroupSketch { digest: DIGEST, sketch };
     let responses = [
         ("pong", Response::Pong { wall_ms: 1_700_000_000_000 }),
         ("stored", Response::Put(stored)),
@@ -67,12 +75,14 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("version_held", Response::Version(Some(version()))),
         ("version_none", Response::Version(None)),
         ("merged", Response::Merged(outcomes().to_vec())),
-        ("digested", Response::Digests(vec![Digest { xor: 5, count: 6 }; 2])),
+        ("digested", Response::Digests(vec![DIGEST; 2])),
         ("listed", Response::Listed { items, complete: true }),
         ("listed_none", Response::Listed { items: Vec::new(), complete: false }),
         ("fetched", Response::Fetched(records())),
         ("refused", Response::Refused(Refusal::ClockAhead)),
         ("below", Response::Put(PutOutcome::Below(Timestamp::from_bits(5)))),
+        ("overview_given", Response::Overview(Overview { whole: DIGEST, short: vec![8, 9] })),
+        ("summed_up", Response::Sketches(vec![group])),
         ("reported", Response::Reported(Timestamp::from_bits(6))),
         ("uncounted", Response::Uncounted(Box::new(Response::Put(PutOutcome::Stored)))),
         ("met", Response::Met { wall_ms: 1_700_000_000_000, standing: Box::new(standing) }),
@@ -95,9 +105,9 @@ fn save_messages() {
     }
     save("stream", "all", &all);
 
-    let short = [&messages()[0].1, &messages()[12].1];
+    let short = messages().into_iter().filter(|(name, _)| ["ping", "pong"].contains(name));
     let mut good = vec![0x02, 0, 10];
-    short.iter().for_each(|message| encode_frame(message, Protocol::NEWEST, &mut good).unwrap());
+    short.for_each(|(_, message)| encode_frame(&message, Protocol::NEWEST, &mut good).unwrap());
     save("stream", "good", &good);
     save("stream", "open", &good[..good.len() - 1]);
     let mut bad = good.clone();

@@ -58,7 +58,8 @@ fn the_corpus_has_messages_of_all_kinds() {
         })
         .map(|bytes| bytes[0])
         .collect();
-    let requests = 1..=8;
-    let answers = 0x81..=0x88;
-    assert_eq!(kinds, requests.chain(answers).chain([0xff]).collect());
+    let requests = (1..=8).chain([0x10, 0x11, 0x20, 0x21]);
+    let answers = requests.clone().map(|kind| 0x80 | kind);
+    let uncounted = 0xa2;
+    assert_eq!(kinds, requests.chain(answers).chain([uncounted, 0xff]).collect());
 }
