@@ -102,6 +102,11 @@ impl Lives {
         let standing = self.peers.get(&peer).and_then(|known| known.standing.as_ref());
         standing.is_some_and(|standing| standing.is_recovering)
     }
+
+    /// The greatest progress that `peer` has told; 0 before it has.
+    pub(crate) fn progress(&self, peer: NodeId) -> u64 {
+        self.peers.get(&peer).map_or(0, |known| known.progress.1)
+    }
 }
 
 impl Node {

@@ -45,6 +45,9 @@ pub struct PeerStatus {
     pub in_flight: usize,
     /// Whether it has lost data and is being filled again, so that it counts for nothing.
     pub is_recovering: bool,
+    /// How many frames its log had when it told so last; 0 before it has. A peer whose log has fewer
+    /// was given an old copy of its disk.
+    pub progress: u64,
     /// How far its wall clock is ahead of this node's, in milliseconds, give or take half a round
     /// trip.
     pub clock_offset_ms: Option<i64>,
@@ -105,6 +108,7 @@ impl Node {
                 rtt: self.membership.rtt(id),
                 in_flight: facts.in_flight.requests,
                 is_recovering: self.lives.is_recovering(id),
+                progress: self.lives.progress(id),
                 clock_offset_ms: facts.clock_offset_ms,
             }
         })

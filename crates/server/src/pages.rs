@@ -202,6 +202,7 @@ impl View<'_> {
             "last_seen_ms": ago(evidence.and_then(|evidence| evidence.last_answered)),
             "last_spoke_ms": ago(evidence.and_then(|evidence| evidence.last_spoke)),
             "recovering": peer.is_recovering,
+            "progress": peer.progress,
             "in_flight": peer.in_flight,
             "queued_bytes": link.map_or(0, |link| link.queued_bytes()),
             "clock_offset_ms": peer.clock_offset_ms,
