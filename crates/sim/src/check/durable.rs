@@ -39,10 +39,13 @@ pub fn durable(
                 violations.push(Violation::new(key, ops, Fault::Altered { version: acked }));
             }
             let older = end.is_some_and(|end| end.version < acked);
-            // A delete that nobody knows to have succeeded may have won, and be forgotten since.
+            // A delete that is not claimed, or that nobody knows to have succeeded, may have won, and be
+            // forgotten since.
             let perhaps = || {
                 let deletes = ops.iter().map(|&id| history.op(id)).filter(|op| op.is_delete());
-                deletes.into_iter().any(|op| op.may_exist() && op.acked().is_none())
+                deletes
+                    .into_iter()
+                    .any(|op| op.may_exist() && op.acked().is_none_or(|it| it.version > acked))
             };
             if older || (end.is_none() && !deleted && !perhaps()) {
                 let fault = Fault::Lost { acked, last: end.map(|end| end.version) };
