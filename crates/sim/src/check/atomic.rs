@@ -45,6 +45,9 @@ pub fn atomic(
                     violations.extend(zones.add_read((id, op), &seen, tombstones_kept).err());
                 }
             }
+            if tombstones_kept {
+                zones.renewals.clear(); // there is no floor
+            }
             zones.judge(&mut violations);
         }
     }
@@ -74,6 +77,8 @@ struct Zones<'h> {
     zones: BTreeMap<Source, Zone>,
     first_delete_us: u64,
     unknown_deletes: Vec<u64>, // when each began
+    /// Acked deletes: each may have been written under a lower version too, below a floor.
+    renewals: Vec<(u64, Version)>,
 }
 
 impl<'h> Zones<'h> {
@@ -82,19 +87,23 @@ impl<'h> Zones<'h> {
         let mut zones = BTreeMap::from([(Source::Initial, initial)]);
         let mut first_delete_us = NEVER;
         let mut unknown_deletes = Vec::new();
+        let mut renewals = Vec::new();
         for &id in ops {
             let op = history.op(id);
             if op.is_delete() && op.may_exist() {
                 first_delete_us = first_delete_us.min(op.invoke_us);
             }
-            if op.acked().is_some() {
+            if let Some(acked) = op.acked() {
                 zones.insert(Source::Write(id), Zone::of_write(id, op));
+                if op.is_delete() {
+                    renewals.push((late(op.invoke_us), acked.version));
+                }
             } else if op.is_delete() && op.may_exist() && op.version().is_none() {
                 unknown_deletes.push(late(op.invoke_us));
             }
         }
         unknown_deletes.sort_unstable();
-        Self { history, key, zones, first_delete_us, unknown_deletes }
+        Self { history, key, zones, first_delete_us, unknown_deletes, renewals }
     }
 
     fn add_read(
@@ -187,7 +196,10 @@ impl<'h> Zones<'h> {
         needs.sort_by_key(|&(began_by, version, _)| (began_by, version));
         let mut deletes = self.unknown_deletes.iter();
         for (began_by, version, zone) in needs {
-            if deletes.next().is_none_or(|&began| began > began_by) {
+            let is_renewed = self.renewals.iter().any(|&(began, acked)| {
+                began <= began_by && acked > version && acked.writer == version.writer
+            });
+            if !is_renewed && deletes.next().is_none_or(|&began| began > began_by) {
                 let fault = Fault::UnexplainedTombstone { version };
                 violations.push(Violation::new(self.key, zone.ops(), fault));
             }
