@@ -33,12 +33,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-#[test]
-fn p1_a_node_without_its_disk_counts_for_nothing_until_both_others_have_filled_it() {
-    let mut cluster = three();
-    for i in 0..50 {
-        cluster.node("n1").put(format!("cat{i}"), "meow").expect_status(204);
-    }
+/// Takes n2 down, and n3's disk away; n3 is back, and n1 has filled it as far as it can.
+fn leave_one_and_wipe_one(cluster: &mut Cluster) {
     cluster.kill("n3");
     cluster.kill("n2");
     fs::remove_dir_all(cluster.node("n3").data_dir()).unwrap();
@@ -47,6 +43,15 @@ fn p1_a_node_without_its_disk_counts_for_nothing_until_both_others_have_filled_i
         cluster.node("n3").try_request("GET", "/health", b"").is_ok()
             && standing(cluster.node("n3"))["recovery"]["done"] == json!(["n1"])
     });
+}
+
+#[test]
+fn p1_a_node_without_its_disk_counts_for_nothing_until_both_others_have_filled_it() {
+    let mut cluster = three();
+    for i in 0..50 {
+        cluster.node("n1").put(format!("cat{i}"), "meow").expect_status(204);
+    }
+    leave_one_and_wipe_one(&mut cluster);
     let n3 = cluster.node("n3");
     assert!(n3.held_value("cat49").is_some(), "it has what n1 has");
     assert_eq!(standing(n3)["recovery"]["away"], json!(["n2"]));
@@ -63,14 +68,7 @@ fn p1_a_node_without_its_disk_counts_for_nothing_until_both_others_have_filled_i
 fn an_operator_says_that_a_node_is_gone_for_good() {
     let mut cluster = three();
     cluster.node("n1").put("cat", "meow").expect_status(204);
-    cluster.kill("n3");
-    cluster.kill("n2");
-    fs::remove_dir_all(cluster.node("n3").data_dir()).unwrap();
-    cluster.spawn("n3");
-    eventually("n1 has filled it", PATIENCE, || {
-        cluster.node("n3").try_request("GET", "/health", b"").is_ok()
-            && standing(cluster.node("n3"))["recovery"]["done"] == json!(["n1"])
-    });
+    leave_one_and_wipe_one(&mut cluster);
     let n3 = cluster.node("n3");
     assert_eq!(n3.request("POST", "/admin/gone?node=n9", "").status, 400);
     assert_eq!(n3.request("POST", "/admin/gone?node=n3", "").status, 400, "that is itself");

@@ -135,6 +135,11 @@ impl<I: Copy + Ord + Debug> Membership<I> {
         self.peers.get(&peer).map(|known| known.state)
     }
 
+    /// Whether `peer` is watched and up.
+    pub fn is_up(&self, peer: I) -> bool {
+        self.state(peer) == Some(PeerState::Up)
+    }
+
     /// The smoothed round trip time to `peer` (an average that weighs the latest by 1/8, as in
     /// RFC 6298 §2); `None` until a ping was answered.
     pub fn rtt(&self, peer: I) -> Option<Duration> {

@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quorate_membership::PeerState;
 use quorate_quorum::Failure;
 use quorate_record::{Key, NodeId, Record};
 
@@ -126,7 +125,7 @@ impl Node {
         while !self.admission.is_pressed(now.instant)
             && let Some(token) = self.heal.next()
         {
-            let is_up = |peer: &NodeId| self.membership.state(*peer) == Some(PeerState::Up);
+            let is_up = |peer: &NodeId| self.membership.is_up(*peer);
             let owners = self.ring.preference(token).take(self.ring.owners()).copied();
             let others: Vec<NodeId> = owners.filter(|&it| it != self.id && is_up(&it)).collect();
             if others.is_empty() {

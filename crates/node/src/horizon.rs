@@ -166,9 +166,7 @@ impl Node {
     pub(crate) fn report(&mut self, origin: Origin, now: Now) {
         let head_ms = self.clock.last().wall_ms().max(now.wall_ms);
         let floor = Timestamp::from_wall_ms(head_ms.saturating_sub(self.grace_ms()));
-        if floor > self.keeper.latest.floor {
-            self.keeper.latest.floor = floor;
-        }
+        self.keeper.latest.floor = self.keeper.latest.floor.max(floor);
         if self.keeper.durable.floor < self.keeper.latest.floor {
             self.keep_notes(KeptFor::Report { origin });
         } else {

@@ -47,8 +47,8 @@ struct Known {
 /// What the notes are kept for.
 #[derive(Debug)]
 pub(crate) enum KeptFor {
-    /// To answer a peer that has asked in this life.
-    Meeting { origin: Origin, life: u64 },
+    /// To answer a peer that has asked in a life that was not noted yet, with the progress that is remembered of it.
+    Meeting { origin: Origin, remembered: u64 },
     /// To answer a report.
     Report { origin: Origin },
     /// To raise the horizon.
@@ -80,6 +80,11 @@ impl Lives {
             peers: BTreeMap::new(),
             is_over: false,
         }
+    }
+
+    /// The life that this node is in.
+    pub(crate) fn own(&self) -> u64 {
+        self.own
     }
 
     /// What each answer of this node says.
@@ -162,7 +167,7 @@ impl Node {
         let noted = self.keeper.latest.lives.get(&node).copied().unwrap_or(0);
         if incarnation > noted {
             self.keeper.latest.lives.insert(node, incarnation);
-            self.keep_notes(KeptFor::Meeting { origin, life: remembered });
+            self.keep_notes(KeptFor::Meeting { origin, remembered });
         } else {
             self.answer_meeting(origin, remembered, now);
         }
@@ -297,7 +302,9 @@ impl Node {
             self.keeper.durable = notes;
         }
         match (kept_for, outcome) {
-            (KeptFor::Meeting { origin, life }, Ok(())) => self.answer_meeting(origin, life, now),
+            (KeptFor::Meeting { origin, remembered }, Ok(())) => {
+                self.answer_meeting(origin, remembered, now);
+            }
             (KeptFor::Report { origin }, Ok(())) => self.answer_report(origin),
             (KeptFor::Meeting { origin, .. } | KeptFor::Report { origin }, Err(why)) => {
                 self.respond(origin, Response::Refused(why));

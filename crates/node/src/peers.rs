@@ -126,7 +126,7 @@ impl Node {
         let up = |&&id: &&NodeId| match id == self.id {
             true => self.is_settled(),
             false => {
-                let is_up = self.membership.state(id) == Some(PeerState::Up);
+                let is_up = self.membership.is_up(id);
                 is_up && !self.lives.is_recovering(id)
             }
         };

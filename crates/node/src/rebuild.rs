@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quorate_membership::PeerState;
 use quorate_record::{Key, NodeId, Timestamp};
 
 use crate::{Node, Now, lives::KeptFor};
@@ -60,7 +59,7 @@ impl Node {
     /// Whether this node counts in the quorums of all keys, and as a holder of hints.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let is_counted = self.keeper.durable.counted == self.id_and_life().1;
+        let is_counted = self.keeper.durable.counted == self.lives.own();
         (is_counted || planted!(CountsAtOnce)) && !self.lives.is_over()
     }
 
@@ -71,7 +70,7 @@ impl Node {
             let co_owners = self.reconcile.co_owners();
             co_owners.filter(|peer| !self.rebuild.is_done(*peer))
         };
-        let is_up = |peer: &NodeId| self.membership.state(*peer) == Some(PeerState::Up);
+        let is_up = |peer: &NodeId| self.membership.is_up(*peer);
         (!self.is_settled()).then(|| Recovery {
             done: self.rebuild.done.keys().copied().collect(),
             away: missing().filter(|peer| !is_up(peer)).collect(),
@@ -107,7 +106,7 @@ impl Node {
         }
         let ready = |peer: &NodeId| {
             !self.rebuild.is_done(*peer)
-                && self.membership.state(*peer) == Some(PeerState::Up)
+                && self.membership.is_up(*peer)
                 && self.lives.standing(*peer).is_some()
         };
         self.reconcile.co_owners().filter(ready).collect()
@@ -158,7 +157,7 @@ impl Node {
         if self.rebuild.retry_at.is_some_and(|at| at <= now.instant) {
             self.rebuild.retry_at = None;
         }
-        let life = self.id_and_life().1;
+        let life = self.lives.own();
         let is_held = self.rebuild.is_ending || self.rebuild.retry_at.is_some();
         if self.is_settled() || is_held || self.lives.is_over() {
             return;
@@ -181,10 +180,6 @@ impl Node {
         if !is_kept {
             self.rebuild.retry_at = Some(now.instant + RETRY_AFTER);
         }
-    }
-
-    fn id_and_life(&self) -> (NodeId, u64) {
-        (self.id, self.clock.writer().incarnation)
     }
 }
 

@@ -15,7 +15,6 @@ use quorate_antientropy::{
     Differing, ExchangeAction, Limits, Outcome as Ending, Ranges, Report, Rounds, RoundsStats,
     SKETCH_CELLS, Summary, bucket_span,
 };
-use quorate_membership::PeerState;
 use quorate_quorum::Failure;
 use quorate_record::{Key, NodeId, Record};
 use quorate_ring::Ring;
@@ -207,7 +206,7 @@ impl Node {
         if self.reconcile.rounds.next_wake().is_none_or(|at| at > now.instant) {
             return;
         }
-        let up = |peer: &NodeId| self.membership.state(*peer) == Some(PeerState::Up);
+        let up = |peer: &NodeId| self.membership.is_up(*peer);
         // What is compared later is as good; a client that waits is not.
         let peers: Vec<NodeId> = match self.admission.is_pressed(now.instant) {
             true => self.wanted_for_rebuild(now),
@@ -231,7 +230,7 @@ impl Node {
         if self.reconcile.held_until.is_some_and(|until| until > now.instant) {
             return Vec::new();
         }
-        let up = |peer: &NodeId| self.membership.state(*peer) == Some(PeerState::Up);
+        let up = |peer: &NodeId| self.membership.is_up(*peer);
         let mut wanted = self.wanted_for_rebuild(now);
         wanted.extend(self.sweep.wanted().filter(up));
         wanted.retain(|peer| !self.reconcile.running.contains_key(peer));
@@ -349,7 +348,7 @@ impl Node {
                 return running.abort(&format!("refused: {why}"));
             }
             Ok(response) => response,
-            Err(Failure::Refused) if self.membership.state(peer) == Some(PeerState::Up) => {
+            Err(Failure::Refused) if self.membership.is_up(peer) => {
                 return self.wait(peer, now);
             }
             Err(_) => return running.abort("no answer"),

@@ -2,20 +2,10 @@ use std::time::Duration;
 
 use quorate_membership::PeerState;
 use quorate_node::{ClientReply, NodeOptions, Operation, Refusal};
-use quorate_quorum::{GetReceipt, Holder, Outcome, PutReceipt, Round};
-use quorate_record::{NodeId, Record, Timestamp, Version};
+use quorate_quorum::{GetReceipt, Holder, Outcome, Round};
+use quorate_record::{NodeId, Record, Timestamp};
 
-use crate::world::{World, id, key, quorum};
-
-fn without_anti_entropy() -> NodeOptions {
-    NodeOptions { anti_entropy_interval: None, ..NodeOptions::default() }
-}
-
-#[track_caller]
-fn written(reply: ClientReply) -> PutReceipt<NodeId, Version> {
-    let ClientReply::Written(Ok(receipt)) = reply else { panic!("{reply:?}") };
-    receipt
-}
+use crate::world::{World, id, key, quorum, without_anti_entropy, written};
 
 #[track_caller]
 fn read(reply: ClientReply) -> GetReceipt<NodeId, Record> {

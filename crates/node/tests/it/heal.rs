@@ -3,12 +3,7 @@ use std::time::Duration;
 use quorate_node::{ClientReply, NodeOptions, Refusal};
 use quorate_record::{Record, Timestamp, Version, Writer};
 
-use crate::world::{World, id, key, quorum};
-
-/// Nothing but healing brings a record back.
-fn without_anti_entropy() -> NodeOptions {
-    NodeOptions { anti_entropy_interval: None, ..NodeOptions::default() }
-}
+use crate::world::{World, id, key, quorum, without_anti_entropy};
 
 fn record(ms: u64, value: &str) -> Record {
     let writer = Writer { node: id(9), incarnation: 1 };

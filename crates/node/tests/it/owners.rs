@@ -1,20 +1,9 @@
 use std::time::Duration;
 
-use quorate_node::{ClientReply, NodeOptions};
-use quorate_quorum::PutReceipt;
-use quorate_record::{NodeId, Version};
+use quorate_node::ClientReply;
+use quorate_record::NodeId;
 
-use crate::world::{TIMEOUT, World, id, key, quorum};
-
-fn without_anti_entropy() -> NodeOptions {
-    NodeOptions { anti_entropy_interval: None, ..NodeOptions::default() }
-}
-
-#[track_caller]
-fn written(reply: ClientReply) -> PutReceipt<NodeId, Version> {
-    let ClientReply::Written(Ok(receipt)) = reply else { panic!("{reply:?}") };
-    receipt
-}
+use crate::world::{TIMEOUT, World, id, key, quorum, without_anti_entropy, written};
 
 #[test]
 fn an_answer_that_waits_for_all_owners_comes_when_the_last_of_them_holds_the_write() {

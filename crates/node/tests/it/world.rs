@@ -11,10 +11,10 @@ use quorate_node::{
     Action, ClientReply, ClientRequest, Event, GroupSketch, Message, Node, NodeOptions, Notes, Now,
     Operation, PutOutcome, Refusal, Request, Response, Sketch, StoreReply, StoreRequest, Symbol,
 };
-use quorate_quorum::Quorum;
+use quorate_quorum::{PutReceipt, Quorum};
 use quorate_record::{
     Digest, Hint, HintKind, HintSummary, HintsFound, HintsHeld, Key, NodeId, Record, Timestamp,
-    Writer,
+    Version, Writer,
 };
 use quorate_ring::{Ring, RingNode};
 
@@ -89,6 +89,16 @@ pub(crate) fn key(text: &str) -> Key {
 
 pub(crate) fn quorum(sloppy: bool) -> Quorum {
     Quorum::new(3, 2, 2, sloppy).expect("a good quorum")
+}
+
+pub(crate) fn without_anti_entropy() -> NodeOptions {
+    NodeOptions { anti_entropy_interval: None, ..NodeOptions::default() }
+}
+
+#[track_caller]
+pub(crate) fn written(reply: ClientReply) -> PutReceipt<NodeId, Version> {
+    let ClientReply::Written(Ok(receipt)) = reply else { panic!("{reply:?}") };
+    receipt
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one instant from which virtual time counts")]

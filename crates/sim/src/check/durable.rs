@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use quorate_record::{Key, Version};
 
 use super::history::{Call, History, OpId};
+use super::origin::may_be_deleted;
 use super::violation::{Fault, Violation};
 
 /// What a key ends with, once all faults are over and the replicas agree.
@@ -39,14 +40,8 @@ pub fn durable(
                 violations.push(Violation::new(key, ops, Fault::Altered { version: acked }));
             }
             let older = end.is_some_and(|end| end.version < acked);
-            // A delete that is not claimed, or that nobody knows to have succeeded, may have won, and be
-            // forgotten since.
-            let perhaps = || {
-                let deletes = ops.iter().map(|&id| history.op(id)).filter(|op| op.is_delete());
-                deletes
-                    .into_iter()
-                    .any(|op| op.may_exist() && op.acked().is_none_or(|it| it.version > acked))
-            };
+            // Another delete, unclaimed or of unknown outcome, may have won and be forgotten since.
+            let perhaps = || may_be_deleted(history, ops, acked, u64::MAX);
             if older || (end.is_none() && !deleted && !perhaps()) {
                 let fault = Fault::Lost { acked, last: end.map(|end| end.version) };
                 violations.push(Violation::new(key, [write], fault));

@@ -4,6 +4,7 @@ use quorate_record::{Key, Version};
 
 use super::earlier::Earlier;
 use super::history::{Call, History, OpId};
+use super::origin::may_be_deleted;
 use super::violation::{Fault, Violation};
 
 /// Judges whether versions agree with time: a version belongs to one content, a write gets one
@@ -87,13 +88,6 @@ pub fn read_order(history: &History, claimed: impl Fn(OpId) -> bool) -> Vec<Viol
 }
 
 /// Who was first told of a version, and what it stands for.
-/// Whether "nothing" may stand for a tombstone, above this version, that is forgotten.
-fn may_be_deleted(history: &History, ops: &[OpId], version: Version, by_us: u64) -> bool {
-    let deletes = ops.iter().map(|&id| history.op(id)).filter(|op| op.is_delete());
-    let mut begun = deletes.filter(|op| op.may_exist() && op.invoke_us <= by_us);
-    begun.any(|op| op.version().is_none_or(|deleted| deleted > version))
-}
-
 struct Content<'h> {
     op: OpId,
     key: &'h Key,

@@ -1,3 +1,5 @@
+use quorate_record::Version;
+
 use super::history::{History, Op, OpId, Seen};
 use super::violation::{Fault, Violation};
 
@@ -27,6 +29,19 @@ pub(super) fn origin(
         return Ok(write);
     };
     Err(Violation::new(key, [read, write], fault))
+}
+
+/// Whether "nothing" may stand for a tombstone, above this version, that is forgotten: whether one of
+/// `ops` is a delete that began by then and can have written it.
+pub(super) fn may_be_deleted(
+    history: &History,
+    ops: &[OpId],
+    version: Version,
+    by_us: u64,
+) -> bool {
+    let deletes = ops.iter().map(|&id| history.op(id)).filter(|op| op.is_delete());
+    let mut begun = deletes.filter(|op| op.may_exist() && op.invoke_us <= by_us);
+    begun.any(|op| op.version().is_none_or(|deleted| deleted > version))
 }
 
 /// The delete of the same key whose tombstone a read was told of; `None` if that is not known.
