@@ -17,7 +17,8 @@ const TO_SETTLE: Duration = Duration::from_secs(15);
 const REQUESTS: usize = 60;
 
 /// Runs the troubles of a scenario, heals a random core that holds a quorum of some keys, makes all other faults
-/// permanent, and demands that every request to the core succeeds within twice its timeout.
+/// permanent, and demands that every request to the core succeeds within twice its timeout. If one of the core has lost
+/// data, or the nodes of a new cluster have not all met, all nodes are well until the core counts.
 #[must_use]
 pub fn run_liveness(scenario: &Scenario, with_log: bool) -> Report {
     let mut run = Run::new(scenario, with_log);
@@ -30,9 +31,17 @@ pub fn run_liveness(scenario: &Scenario, with_log: bool) -> Report {
     let members: Vec<String> = core.members.iter().map(|&node| name(node).to_string()).collect();
     run.world.remark(|| format!("only {} are well from now on", members.join(", ")));
     run.nemesis.heal_core(&mut run.world, &core.members);
+    if !core.members.iter().all(|&node| run.world.counts(node)) {
+        // They wait for nodes outside of the core, with which nobody else can fill them.
+        let all: Vec<usize> = (0..run.world.nodes()).collect();
+        run.nemesis.heal_core(&mut run.world, &all);
+        run.world.run_for(longest_pause(&run.world, &all) + TO_SETTLE);
+        if !core.members.iter().all(|&node| run.world.counts(node)) {
+            run.world.breaks("a core is not filled although all nodes are well".to_owned());
+        }
+    }
     break_for_good(&mut run.world, &core.members, &mut random);
-    let paused = core.members.iter().map(|&node| run.world.paused_for(node)).max();
-    run.world.run_for(paused.unwrap_or_default() + TO_SETTLE);
+    run.world.run_for(longest_pause(&run.world, &core.members) + TO_SETTLE);
     run.hear();
     for number in 0..REQUESTS {
         let request = request(number, scenario, &core, &mut random);
@@ -64,6 +73,10 @@ fn choose(world: &World, keys: &[Key], quorum: &Quorum, random: &mut Random) -> 
         }
     }
     unreachable!("all nodes together hold every quorum")
+}
+
+fn longest_pause(world: &World, nodes: &[usize]) -> Duration {
+    nodes.iter().map(|&node| world.paused_for(node)).max().unwrap_or_default()
 }
 
 fn break_for_good(world: &mut World, core: &[usize], random: &mut Random) {

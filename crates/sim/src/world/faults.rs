@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use quorate_node::{Event, MAX_BUCKETS, MAX_CELLS, NodeOptions};
+use quorate_node::{Event, MAX_BUCKETS, MAX_CELLS, Node, NodeOptions};
 use quorate_storage::{
     Damage, ReadError, Step,
     fault::{Crash, Fault, FaultFs, FaultKind},
@@ -12,7 +12,6 @@ use quorate_storage::{
 use super::{Answer, World, agenda::Happening, name};
 use crate::{
     FileOptions, Loss,
-    machine::Machine,
     network::micros,
     process::{self, Process, Which},
 };
@@ -240,13 +239,16 @@ impl World {
         Ok(())
     }
 
-    /// Whether all nodes run and none has lost data that it was not given again.
+    /// Whether a node runs and has not lost data that it was not given again.
+    #[must_use]
+    pub fn counts(&self, node: usize) -> bool {
+        self.node(node).is_some_and(Node::is_settled)
+    }
+
+    /// Whether all nodes [count](Self::counts).
     #[must_use]
     pub fn all_count(&self) -> bool {
-        let counts = |machine: &Machine| {
-            machine.process.as_ref().is_some_and(|process| process.node.is_settled())
-        };
-        self.machines.iter().all(counts)
+        (0..self.nodes()).all(|node| self.counts(node))
     }
 
     /// Ends a node's process and puts an empty disk in the place of its own.
