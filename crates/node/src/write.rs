@@ -139,6 +139,8 @@ impl Node {
             Ok(Response::Version(holds)) => PutEvent::Told { from, holds },
             Ok(Response::Put(PutOutcome::Below(by))) => {
                 self.counters.below += 1;
+                // What follows will be above it, even if this write may not be sent again. A floor too far ahead moves nothing.
+                let _ = self.clock.observe(by, now.wall_ms);
                 PutEvent::Below { from, round, by: Version::buried(by) }
             }
             Ok(Response::Uncounted(response)) => match *response {

@@ -56,6 +56,8 @@ bugs! {
         "Anti-entropy compares everything with everybody, and nodes take what they do not own.";
     NoFirstPhase, "no-first-phase",
         "An atomic write does not ask for versions before it writes.";
+    AtomicHasManyVersions, "atomic-has-many-versions",
+        "An atomic write that some replica has stored is sent again under a greater version.";
     NoWriteBack, "no-write-back",
         "An atomic read answers before the newest version is on a majority.";
     ClockForgetsCeiling, "clock-forgets-ceiling",

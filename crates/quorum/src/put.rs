@@ -189,6 +189,7 @@ pub struct Put<I, V> {
     version: V,
     told: V, // the greatest version heard of, our own included
     round: Round,
+    atomic: bool, // it has one version: no other once a node may hold it
     restamping: bool,
     floor_met: bool, // `w` replicas, not fallbacks, said what the second version must be above
     clock_stuck: bool, // there will be no second round
@@ -247,7 +248,9 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
     /// with the same, each key is a linearizable register: the multi-writer register of Attiya,
     /// Bar-Noy and Dolev (1995) as Lynch and Shvartsman (1997) extended it. The version asked for is
     /// above that of every write that has ended, and the value never lives under two versions, as it
-    /// may after a second round of [`start`](Self::start).
+    /// may after a second round of [`start`](Self::start): a read may have returned it under the first
+    /// and another write have followed that, and under the second it would come back. A further round
+    /// begins only when it is certain that no node holds the record.
     ///
     /// `floor` is any version that the new one will be above in any case, such as the last that the
     /// coordinator has seen. The rest is as in [`start`](Self::start); while it asks, no fallback
@@ -287,6 +290,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
             told: version.clone(),
             version,
             round,
+            atomic: round == Round::Asking,
             restamping: false,
             floor_met: false,
             clock_stuck: false,
@@ -464,10 +468,10 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         if !self.restamping {
             return;
         }
+        let Some(next) = self.round.next() else { return };
         assert!(version > self.told, "the new version is not above what the write was told of");
         // Nobody will listen for the answers that are still out.
         self.perhaps_held = !self.nobody_holds_it();
-        let Some(next) = self.round.next() else { return };
         self.restamping = false;
         self.version = version;
         self.round = next;
@@ -529,7 +533,7 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         let acked = if planted!(AckCountedTwice) { acked + acked.min(1) } else { acked };
         if acked >= needed {
             self.reply(Ok(self.receipt()));
-        } else if answered >= needed && !self.is_last_round() {
+        } else if answered >= needed && self.may_restamp() {
             self.restamping = true;
             let replicas = self.seats.iter().filter(|seat| seat.counted(false).is_some());
             self.floor_met |= replicas.count() >= needed;
@@ -566,9 +570,19 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
         }
     }
 
+    /// Whether another round can begin on what has been answered so far.
+    fn may_restamp(&self) -> bool {
+        !self.is_last_round() && (!self.has_one_version() || self.nobody_holds_it())
+    }
+
     /// Whether no answer can bring about another round.
     fn is_last_round(&self) -> bool {
-        self.clock_stuck || self.round.next().is_none()
+        let is_settled = self.has_one_version() && self.perhaps_held;
+        self.clock_stuck || self.round.next().is_none() || is_settled
+    }
+
+    fn has_one_version(&self) -> bool {
+        self.atomic && !planted!(AtomicHasManyVersions)
     }
 
     /// Seats whose replica has the record but does not count, and for which a fallback can be asked that does.

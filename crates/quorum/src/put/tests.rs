@@ -704,6 +704,48 @@ fn a_write_that_is_below_four_times_ends_indeterminate() {
     assert_eq!(case.on(below("b", Fourth, by))[0], Reply(Err(error)));
 }
 
+/// An atomic write that was told of nothing and is in its second round.
+fn atomic_that_writes() -> Case {
+    let mut case = Case::atomic(&["a", "b", "c"], &[]);
+    case.actions();
+    case.on(told("a", None));
+    case.on(told("b", None));
+    case.on(PutEvent::Restamped { version: 31 });
+    case
+}
+
+#[test]
+fn an_atomic_write_has_no_other_version_once_a_node_has_stored_it() {
+    let mut case = atomic_that_writes();
+    assert_eq!(case.on(stored_second("a")), []);
+    assert_eq!(case.on(below("b", Second, 40)), [], "the third may store it");
+    let ends = case.on(below("c", Second, 40));
+    assert_eq!(ends[0], too_few(1, Outcome::Indeterminate));
+    let keep = |replica| KeepHint { replica, round: Second };
+    assert_eq!(ends[1..], [keep("b"), keep("c")]);
+}
+
+#[test]
+fn an_atomic_write_that_a_node_may_have_stored_has_no_other_version() {
+    let mut case = atomic_that_writes();
+    let unknown = PutEvent::Failed { from: "c", round: Second, failure: Failure::Unknown };
+    case.on(unknown);
+    assert_eq!(case.on(below("a", Second, 40))[0], too_few(0, Outcome::Indeterminate));
+    case.on(below("b", Second, 40));
+    assert_eq!(case.put.version(), &31);
+}
+
+#[test]
+fn an_atomic_write_that_all_nodes_refused_as_below_has_another_version() {
+    let mut case = atomic_that_writes();
+    case.on(below("a", Second, 40));
+    assert_eq!(case.on(below("b", Second, 41)), [], "the third may store it");
+    let refused = PutEvent::Failed { from: "c", round: Second, failure: Failure::Refused };
+    assert_eq!(case.on(refused), [Restamp { above: 41 }]);
+    let sends = ["a", "b", "c"].map(|to| send(to, Third));
+    assert_eq!(case.on(PutEvent::Restamped { version: 42 }), sends);
+}
+
 #[test]
 fn a_replica_that_lost_data_has_the_record_and_does_not_count() {
     let mut case = Case::sent(&["a", "b", "c"], &[], 2, false);

@@ -15,7 +15,7 @@ type Event = PutEvent<u8, u32>;
 /// One thing the world does next; the numbers pick among what there is.
 #[derive(Clone, Debug)]
 enum Step {
-    /// End an open send in one of the four ways.
+    /// End an open send in one of the five ways.
     End { which: usize, how: usize },
     /// Repeat an earlier event.
     Repeat { which: usize },
@@ -29,9 +29,9 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        6 => (any::<usize>(), 0usize..4).prop_map(|(which, how)| Step::End { which, how }),
+        6 => (any::<usize>(), 0usize..5).prop_map(|(which, how)| Step::End { which, how }),
         1 => any::<usize>().prop_map(|which| Step::Repeat { which }),
-        1 => (0u8..9, any::<bool>(), 0usize..4)
+        1 => (0u8..9, any::<bool>(), 0usize..5)
             .prop_map(|(node, second, how)| Step::Claim { node, second, how }),
         2 => (any::<usize>(), prop::bool::weighted(0.8))
             .prop_map(|(which, well)| Step::Serve { which, well }),
@@ -41,9 +41,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn answer(from: u8, round: Round, how: usize) -> Event {
+    let by = VERSION + 1 + u32::from(from);
     match how {
+        0 | 1 if round == Round::Asking => PutEvent::Told { from, holds: (how == 1).then_some(by) },
         0 => PutEvent::Stored { from, round },
-        1 => PutEvent::Superseded { from, round, by: VERSION + 1 + u32::from(from) },
+        1 => PutEvent::Superseded { from, round, by },
+        4 if round != Round::Asking => PutEvent::Below { from, round, by },
         2 => PutEvent::Failed { from, round, failure: Failure::Refused },
         _ => PutEvent::Failed { from, round, failure: Failure::Unknown },
     }
@@ -72,9 +75,11 @@ impl Sent {
     }
 
     fn certainly_not_stored(&self) -> bool {
-        let refused =
-            PutEvent::Failed { from: self.to, round: self.round, failure: Failure::Refused };
-        self.ended.as_ref() == Some(&refused) || (self.answered() && !self.stored())
+        let (from, round) = (self.to, self.round);
+        let refused = PutEvent::Failed { from, round, failure: Failure::Refused };
+        round == Round::Asking
+            || self.ended.as_ref() == Some(&refused)
+            || matches!(self.ended, Some(PutEvent::Superseded { .. } | PutEvent::Below { .. }))
     }
 }
 
@@ -94,11 +99,12 @@ struct World {
 }
 
 impl World {
-    fn start(setting: &Setting) -> Self {
+    fn start(setting: &Setting, atomic: bool) -> Self {
         let now = first_instant();
         let down = |node: &u8| setting.is_down(*node);
         let (nodes, quorum) = (&setting.nodes, setting.quorum);
-        let put = Put::start(nodes, down, quorum, VERSION, PATIENCE, TIMEOUT, now);
+        let start = if atomic { Put::start_atomic } else { Put::start };
+        let put = start(nodes, down, quorum, VERSION, PATIENCE, TIMEOUT, now);
         let mut world = Self {
             put,
             now,
@@ -194,8 +200,10 @@ impl World {
             self.sends.iter().any(|s| (s.to, s.round) == (from, round) && s.ended.is_none())
         };
         match event {
+            PutEvent::Told { from, .. } => open(*from, Round::Asking),
             PutEvent::Stored { from, round }
             | PutEvent::Superseded { from, round, .. }
+            | PutEvent::Below { from, round, .. }
             | PutEvent::Failed { from, round, .. } => open(*from, *round),
             PutEvent::HintKept { replica, round } | PutEvent::HintRefused { replica, round } => {
                 self.keeps.iter().any(|k| (k.0, k.1, k.2) == (*replica, *round, None))
@@ -253,7 +261,8 @@ impl World {
     fn check(&self, setting: &Setting) {
         assert!(self.put.is_done());
         assert_eq!(self.replies.len(), 1, "the client is answered once");
-        assert!(self.restamps <= 1, "at most two rounds");
+        let below = self.told.iter().any(|event| matches!(event, PutEvent::Below { .. }));
+        assert!(self.restamps <= if below { 3 } else { 1 }, "at most two rounds, or four");
         assert!(self.timers <= self.told.len() + 1, "timers are set only on events");
         match &self.replies[0] {
             Ok(receipt) => self.check_receipt(receipt, setting),
@@ -266,6 +275,13 @@ impl World {
         if !self.sends.iter().all(Sent::certainly_not_stored) {
             self.check_every_replica_is_seen_to(setting);
         }
+    }
+
+    /// An atomic write has one version, whatever came of it.
+    fn check_one_version(&self) {
+        let maybe_stored = self.sends.iter().filter(|sent| !sent.certainly_not_stored());
+        let rounds: BTreeSet<Round> = maybe_stored.map(|sent| sent.round).collect();
+        assert!(rounds.len() <= 1, "the record may be held under the versions of {rounds:?}");
     }
 
     fn check_receipt(&self, receipt: &PutReceipt<u8, u32>, setting: &Setting) {
@@ -312,13 +328,18 @@ proptest! {
         setting in settings(),
         steps in steps(),
         silent in any::<bool>(),
+        atomic in any::<bool>(),
     ) {
-        let mut world = World::start(&setting);
+        let strict = !setting.quorum.sloppy() && setting.quorum.orders_writes();
+        let mut world = World::start(&setting, atomic && strict);
         for step in &steps {
             world.step(step);
         }
         world.end(silent);
         world.check(&setting);
+        if atomic && strict {
+            world.check_one_version();
+        }
         for step in &steps {
             world.step(step);
         }

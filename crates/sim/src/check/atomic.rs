@@ -19,8 +19,7 @@ const NEVER: u64 = u64::MAX;
 ///
 /// An unacked write has no return, and does not count if nobody read it. A tombstone is told from
 /// another by its version. One that is not of any acked write must be of an unacked delete of
-/// unknown version, each of which wrote one at most; or, where tombstones are dropped, of an acked one
-/// by the same writer that was written again under a higher version, since the first was below a floor.
+/// unknown version, each of which wrote one at most.
 ///
 /// A read that found nothing at all read the initial value, if tombstones are never dropped
 /// (`tombstones_kept`). Otherwise it may stand for any delete too, and is not judged here when
@@ -39,11 +38,11 @@ pub fn atomic(
     for (key, ops) in history.keys() {
         let mut writes = ops.iter().filter(|&&id| history.op(id).may_exist());
         if writes.all(|&id| claimed(id)) {
-            let mut zones = Zones::new(history, key, ops, tombstones_kept);
+            let mut zones = Zones::new(history, key, ops);
             for &id in ops.iter().filter(|&&id| claimed(id)) {
                 let op = history.op(id);
                 if let Some(seen) = op.seen() {
-                    violations.extend(zones.add_read((id, op), &seen).err());
+                    violations.extend(zones.add_read((id, op), &seen, tombstones_kept).err());
                 }
             }
             zones.judge(&mut violations);
@@ -74,52 +73,41 @@ struct Zones<'h> {
     key: &'h Key,
     zones: BTreeMap<Source, Zone>,
     first_delete_us: u64,
-    unknown_deletes: Vec<u64>,            // when each began
-    renewed_deletes: Vec<(u64, Version)>, // acked ones that may be: when each began, and the version acked
-    tombstones_kept: bool,
+    unknown_deletes: Vec<u64>, // when each began
 }
 
 impl<'h> Zones<'h> {
-    fn new(history: &'h History, key: &'h Key, ops: &[OpId], tombstones_kept: bool) -> Self {
+    fn new(history: &'h History, key: &'h Key, ops: &[OpId]) -> Self {
         let initial = Zone { first_return: (BEFORE_ALL, None), last_start: (BEFORE_ALL, None) };
         let mut zones = BTreeMap::from([(Source::Initial, initial)]);
         let mut first_delete_us = NEVER;
         let mut unknown_deletes = Vec::new();
-        let mut renewed_deletes = Vec::new();
         for &id in ops {
             let op = history.op(id);
             if op.is_delete() && op.may_exist() {
                 first_delete_us = first_delete_us.min(op.invoke_us);
             }
-            if let Some(acked) = op.acked() {
+            if op.acked().is_some() {
                 zones.insert(Source::Write(id), Zone::of_write(id, op));
-                if op.is_delete() && !tombstones_kept {
-                    renewed_deletes.push((late(op.invoke_us), acked.version));
-                }
             } else if op.is_delete() && op.may_exist() && op.version().is_none() {
                 unknown_deletes.push(late(op.invoke_us));
             }
         }
         unknown_deletes.sort_unstable();
-        Self {
-            history,
-            key,
-            zones,
-            first_delete_us,
-            unknown_deletes,
-            renewed_deletes,
-            tombstones_kept,
-        }
+        Self { history, key, zones, first_delete_us, unknown_deletes }
     }
 
-    fn add_read(&mut self, read: (OpId, &Op), seen: &Seen) -> Result<(), Violation> {
+    fn add_read(
+        &mut self,
+        read: (OpId, &Op),
+        seen: &Seen,
+        tombstones_kept: bool,
+    ) -> Result<(), Violation> {
         let (id, op) = read;
         let source = match (seen.value, seen.version) {
             (Some(value), _) => Source::Write(origin(self.history, read, seen, value)?),
             (None, Some(version)) => self.source_of_tombstone(read, seen, version)?,
-            (None, None) if !self.tombstones_kept && self.first_delete_us <= seen.at_us => {
-                return Ok(());
-            }
+            (None, None) if !tombstones_kept && self.first_delete_us <= seen.at_us => return Ok(()),
             (None, None) => Source::Initial,
         };
         let empty = match source {
@@ -199,10 +187,7 @@ impl<'h> Zones<'h> {
         needs.sort_by_key(|&(began_by, version, _)| (began_by, version));
         let mut deletes = self.unknown_deletes.iter();
         for (began_by, version, zone) in needs {
-            let is_renewed = self.renewed_deletes.iter().any(|&(began, acked)| {
-                began <= began_by && acked > version && acked.writer == version.writer
-            });
-            if !is_renewed && deletes.next().is_none_or(|&began| began > began_by) {
+            if deletes.next().is_none_or(|&began| began > began_by) {
                 let fault = Fault::UnexplainedTombstone { version };
                 violations.push(Violation::new(self.key, zone.ops(), fault));
             }
