@@ -15,10 +15,8 @@ fn assert_kept(profile: &str, seed: u64, liveness: bool) {
 #[test]
 fn the_same_seed_does_the_same() {
     for profile in Profile::all() {
-        for seed in 0..2 {
-            let [one, other] = [(); 2].map(|()| report(profile.name, seed, false));
-            assert_eq!((one.hash, one.events), (other.hash, other.events), "{}", profile.name);
-        }
+        let [one, other] = [(); 2].map(|()| report(profile.name, 0, false));
+        assert_eq!((one.hash, one.events), (other.hash, other.events), "{}", profile.name);
     }
 }
 
@@ -38,7 +36,7 @@ fn different_seeds_do_different_things() {
 #[test]
 fn some_seeds_of_every_profile_keep_every_promise() {
     for profile in Profile::all() {
-        for seed in 100..106 {
+        for seed in 100..103 {
             assert_kept(profile.name, seed, false);
         }
     }
@@ -46,7 +44,7 @@ fn some_seeds_of_every_profile_keep_every_promise() {
 
 #[test]
 fn a_core_with_a_quorum_goes_on_by_itself() {
-    for seed in 0..10 {
+    for seed in 0..5 {
         assert_kept("default", seed, true);
     }
 }
