@@ -254,7 +254,7 @@ pub(crate) fn stream_over(
 ) -> Stream {
     match upgraded {
         Ok((socket, received)) => {
-            tune(&socket, options.stall);
+            let _ = tune(&socket, options.stall);
             Stream::with_seals(socket, received, peer, seals, options)
         }
         Err(upgraded) => {
@@ -263,18 +263,22 @@ pub(crate) fn stream_over(
     }
 }
 
-/// What gathers goes out at once, since the outbox gathers already; and the system gives a peer up
-/// that acknowledges nothing, instead of sending again for a quarter of an hour. Without this, only
-/// time is lost.
-pub(crate) fn tune(socket: &TcpStream, stall: Duration) {
-    let _ = socket.set_nodelay(true);
+/// What is written goes out at once, since whoever writes gathers already; and the system gives up
+/// whoever acknowledges nothing for as long as `patience`, instead of sending again for a quarter of
+/// an hour.
+///
+/// # Errors
+/// The system's, if the socket has ended. Where it fails, only time is lost.
+pub fn tune(socket: &TcpStream, patience: Duration) -> io::Result<()> {
+    socket.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
     {
-        let stall_ms = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX);
-        let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, stall_ms);
+        let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        rustix::net::sockopt::set_tcp_user_timeout(socket, patience_ms)?;
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = stall;
+    let _ = patience;
+    Ok(())
 }
 
 pub(crate) fn asks_for_upgrade(headers: &HeaderMap) -> bool {

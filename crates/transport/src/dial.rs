@@ -123,7 +123,7 @@ pub async fn dial(
             return shake_hands(socket, addr, to, identity, trust, options).await;
         };
         // What is below TLS cannot be reached any more when the stream begins.
-        tune(&socket, options.stall);
+        let _ = tune(&socket, options.stall);
         let agreed = tls.connect(socket, to).await;
         let socket = agreed.map_err(|source| DialError::Tls { addr, source })?;
         shake_hands(socket, addr, to, identity, trust, options).await

@@ -67,7 +67,7 @@ mod stream;
 mod tls;
 mod trust;
 
-pub use accept::{AcceptError, Accepting, Acceptor, STREAM_PATH};
+pub use accept::{AcceptError, Accepting, Acceptor, STREAM_PATH, tune};
 pub use codec::{DecodeError, decode_message, encode_message, is_spoken};
 pub use dial::{DialError, dial};
 pub use frame::{FRAME_HEADER_BYTES, FrameError, MAX_FRAME_BYTES, encode_frame, next_frame};

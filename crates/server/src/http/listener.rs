@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{StatusCode, server::conn::http1, service::service_fn, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
-use quorate_transport::{PeerCertificate, Tls};
+use quorate_transport::{PeerCertificate, Tls, tune};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -133,20 +133,6 @@ async fn connection(
         // In a box, so that a connection without TLS has no room for the state of one.
         Some(tls) => Box::pin(encrypted(tls, socket, guest, face, stopped)).await,
     }
-}
-
-/// Answers go out at once, and the system gives up whoever acknowledges nothing for so long, instead
-/// of sending again for a quarter of an hour.
-fn tune(socket: &TcpStream, patience: Duration) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    #[cfg(target_os = "linux")]
-    {
-        let patience_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-        rustix::net::sockopt::set_tcp_user_timeout(socket, patience_ms)?;
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = patience;
-    Ok(())
 }
 
 async fn encrypted(
