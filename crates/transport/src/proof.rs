@@ -265,9 +265,9 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_64_hex_digits() {
-        let token = HexBytes::random();
-        assert_eq!(token.to_string().parse(), Ok(token));
+    fn a_nonce_is_64_hex_digits() {
+        let nonce = HexBytes::random();
+        assert_eq!(nonce.to_string().parse(), Ok(nonce));
         for bad in ["", &"0".repeat(63), &"0".repeat(65), &"+".repeat(64), &"é".repeat(32)] {
             assert!(bad.parse::<HexBytes>().is_err(), "{bad}");
         }

@@ -55,7 +55,7 @@ pub(crate) struct Asked {
     pub(crate) reason: String,
 }
 
-/// How requests of a key are made; the last digit of its number says it.
+/// How requests of a key are made; the remainder of its number by three says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
     /// Strict quorums.
