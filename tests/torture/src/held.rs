@@ -168,7 +168,7 @@ impl Catching {
     }
 
     /// Takes in what everybody holds now; whether the node has caught up.
-    pub(crate) fn look(&mut self, dumps: &Dumps, cluster: &Cluster, places: &Places) -> bool {
+    pub(crate) fn look(&mut self, cluster: &Cluster, places: &Places) -> bool {
         self.looked_at = Some(now());
         let Some(awaited) = &self.awaited else {
             for node in cluster.nodes() {
@@ -182,6 +182,7 @@ impl Catching {
             }
             return false;
         };
+        let Ok(dumps) = Dumps::take(cluster) else { return false };
         awaited.iter().all(|(key, awaited)| {
             let holds = |owner: &NodeId| match dumps.0[owner].get(key) {
                 Some(held) => held.version >= awaited.version,

@@ -12,7 +12,7 @@ use quorate_tests::{Cluster, now};
 use crate::{
     Links, Sky, Wire,
     folder::{copy, remove},
-    held::{Catching, Dumps, Places},
+    held::{Catching, Places},
     plan::{Misfortune, Parting, Plan},
 };
 
@@ -420,8 +420,7 @@ impl<'a> Nemesis<'a> {
         }
         if let Some(Loser { node, back_since: Some(_), catching }) = &mut self.loser
             && catching.is_due()
-            && let Ok(dumps) = Dumps::take(self.cluster)
-            && catching.look(&dumps, self.cluster, self.places)
+            && catching.look(self.cluster, self.places)
         {
             let what = format!("n{} has caught up", *node + 1);
             self.loser = None;
