@@ -1,6 +1,4 @@
-use base64::{Engine, prelude::BASE64_STANDARD};
 use quorate_tests::{Cluster, PATIENCE, eventually};
-use serde_json::{Value, json};
 
 /// No help from hints: what arrives was found by comparison.
 fn anti_entropy_only() -> Cluster {
@@ -49,22 +47,15 @@ fn keys_that_are_not_text_reach_the_other_replicas_unharmed() {
 #[test]
 fn p2_two_values_under_one_version_end_as_one() {
     let cluster = anti_entropy_only();
-    let ts = 1_700_000_000_000_u64 << 16;
-    let offer = |id: &str, value: &str| {
-        let value = BASE64_STANDARD.encode(value);
-        let record = json!({ "key": "tie", "value": value, "ts": ts, "writer_id": "n9" });
-        let body = json!({ "record": record }).to_string();
-        cluster.node(id).request("POST", "/internal/put", body).expect_status(200);
-    };
-    offer("n1", "heads");
-    offer("n2", "tails");
+    cluster.node("n1").plant("tie", Some("heads"));
+    cluster.node("n2").plant("tie", Some("tails"));
     let held = |id: &str| cluster.node(id).held_value("tie");
     eventually("all hold the same", PATIENCE, || {
         held("n1").is_some() && held("n1") == held("n2") && held("n2") == held("n3")
     });
     let winner = held("n1");
     for value in ["heads", "tails"] {
-        offer("n3", value);
+        cluster.node("n3").plant("tie", Some(value));
         assert_eq!(held("n3"), winner, "the same one wins in any order");
     }
 }
@@ -72,17 +63,8 @@ fn p2_two_values_under_one_version_end_as_one() {
 #[test]
 fn p2_a_tombstone_and_a_value_under_one_version_end_as_one() {
     let cluster = anti_entropy_only();
-    let ts = 1_700_000_000_000_u64 << 16;
-    let record = |more: Value| {
-        let mut record = json!({ "key": "tie", "ts": ts, "writer_id": "n9" });
-        record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        json!({ "record": record }).to_string()
-    };
-    let put = |id: &str, body: String| {
-        cluster.node(id).request("POST", "/internal/put", body).expect_status(200)
-    };
-    put("n1", record(json!({ "deleted": true })));
-    put("n2", record(json!({ "value": "eA==" })));
+    cluster.node("n1").plant("tie", None);
+    cluster.node("n2").plant("tie", Some("x"));
     let held = |id: &str| cluster.node(id).held("tie").map(|record| record["deleted"].clone());
     eventually("all hold the same", PATIENCE, || {
         held("n1").is_some() && held("n1") == held("n2") && held("n2") == held("n3")

@@ -9,19 +9,11 @@ fn often() -> quorate_tests::Builder {
     Cluster::of(3).option("--anti-entropy-interval", "100ms")
 }
 
-/// A key is put on one node alone, past all coordinators.
-fn plant(node: &Node, key: &str) {
-    let ts = 1_700_000_000_000_u64 << 16;
-    let record = json!({ "key": key, "value": "eA==", "ts": ts, "writer_id": "n9" });
-    let body = json!({ "record": record }).to_string();
-    node.request("POST", "/internal/put", body).expect_status(200);
-}
-
 #[test]
 fn converge_waits_until_all_is_equal() {
     let cluster = often().start();
     for i in 0..30 {
-        plant(cluster.node(["n1", "n2", "n3"][i % 3]), &format!("key-{i}"));
+        cluster.node(["n1", "n2", "n3"][i % 3]).plant(&format!("key-{i}"), Some("x"));
     }
     let args = ["converge", "--wait", "--node", &addr(cluster.node("n2"))];
     let Finished { code, stdout, stderr } = run(&args);

@@ -1,8 +1,8 @@
 //! Nodes that lose their data, and deletes that are forgotten.
 
-use std::{fs, path::Path};
+use std::fs;
 
-use quorate_tests::{Cluster, Node, PATIENCE, eventually};
+use quorate_tests::{Cluster, Node, PATIENCE, copy_folder, eventually};
 use serde_json::{Value, json};
 
 fn three() -> Cluster {
@@ -21,18 +21,6 @@ fn strict(node: &Node, key: &str) -> u16 {
     node.request("GET", &format!("/kv/{key}?sloppy=false&timeout_ms=500"), "").status
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).unwrap()),
-        }
-    }
-}
-
 /// Takes n2 down, and n3's disk away; n3 is back, and n1 has filled it as far as it can.
 fn leave_one_and_wipe_one(cluster: &mut Cluster) {
     cluster.kill("n3");
@@ -40,7 +28,7 @@ fn leave_one_and_wipe_one(cluster: &mut Cluster) {
     fs::remove_dir_all(cluster.node("n3").data_dir()).unwrap();
     cluster.spawn("n3");
     eventually("n1 has filled it", PATIENCE, || {
-        cluster.node("n3").try_request("GET", "/health", b"").is_ok()
+        cluster.node("n3").answers()
             && standing(cluster.node("n3"))["recovery"]["done"] == json!(["n1"])
     });
 }
@@ -91,7 +79,7 @@ fn p1_a_node_that_is_given_an_old_copy_of_its_disk_notices_and_is_filled_again()
     let at_the_copy = remembered(&cluster).unwrap();
     let data_dir = cluster.node("n2").data_dir().to_path_buf();
     let old = cluster.folder().join("old");
-    copy(&data_dir, &old);
+    copy_folder(&data_dir, &old);
     cluster.start("n2");
     for i in 0..50 {
         cluster.node("n1").put(format!("cat{i}"), "meow").expect_status(204);

@@ -13,6 +13,7 @@
 //! and a test fails with the last answer when it does not come in time.
 
 mod cluster;
+mod folder;
 mod http;
 mod node;
 mod ports;
@@ -20,6 +21,7 @@ mod program;
 mod wait;
 
 pub use cluster::{Builder, Cluster};
+pub use folder::{copy_folder, remove_folder};
 pub use http::{Reply, exchange, request, request_with, talk};
 pub use node::Node;
 pub use ports::free_ports;

@@ -118,6 +118,23 @@ impl Node {
         self.request("DELETE", &kv(key), "")
     }
 
+    /// Stores a record on this node alone, past all coordinators: a value, or a tombstone. All that
+    /// are planted have one and the same version.
+    ///
+    /// # Panics
+    /// If the node does not take it.
+    #[track_caller]
+    pub fn plant(&self, key: &str, value: Option<&str>) {
+        let ts = 1_700_000_000_000_u64 << 16;
+        let mut record = json!({ "key": key, "ts": ts, "writer_id": "n9" });
+        match value {
+            Some(value) => record["value"] = BASE64_STANDARD.encode(value).into(),
+            None => record["deleted"] = true.into(),
+        }
+        let body = json!({ "record": record }).to_string();
+        self.request("POST", "/internal/put", body).expect_status(200);
+    }
+
     /// The JSON at a path.
     ///
     /// # Panics
@@ -161,6 +178,12 @@ impl Node {
     #[track_caller]
     pub fn hints(&self) -> u64 {
         self.json("/debug/hints")["count"].as_u64().expect("`count` is a number")
+    }
+
+    /// Whether it answers requests, ready or not.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.try_request("GET", "/health", b"").is_ok()
     }
 
     /// Whether it says that it is ready.

@@ -9,7 +9,6 @@
 //! `scripts/torture` runs it for minutes, `cargo test` for seconds.
 
 mod clients;
-mod folder;
 mod held;
 mod judge;
 mod links;

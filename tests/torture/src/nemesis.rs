@@ -7,11 +7,10 @@ use std::{
 };
 
 use quorate_simulator::Random;
-use quorate_tests::{Cluster, now};
+use quorate_tests::{Cluster, copy_folder, now, remove_folder};
 
 use crate::{
     Links, Sky, Wire,
-    folder::{copy, remove},
     held::{Catching, Places},
     plan::{Misfortune, Parting, Plan},
 };
@@ -279,10 +278,10 @@ impl<'a> Nemesis<'a> {
             }
             Under::Lost(node, old) => {
                 let dir = self.cluster.node(&id(node)).data_dir().to_owned();
-                remove(&dir);
+                remove_folder(&dir);
                 if let Some(old) = &old {
-                    copy(old, &dir);
-                    remove(old);
+                    copy_folder(old, &dir);
+                    remove_folder(old);
                 }
                 let with = if old.is_some() { "an old copy of its data" } else { "an empty disk" };
                 self.note(at, format!("starts n{} with {with}", node + 1));
@@ -366,7 +365,7 @@ impl<'a> Nemesis<'a> {
                 let dir = self.cluster.node(&id(node)).data_dir().to_owned();
                 let old = self.cluster.folder().join(format!("old-copy-of-n{}", node + 1));
                 self.cluster.pause(&id(node));
-                copy(&dir, &old);
+                copy_folder(&dir, &old);
                 self.cluster.resume(&id(node));
                 self.note(at, format!("copies what n{} has", node + 1));
                 self.unwell.insert((node, node), now() + AFTERMATH);
@@ -401,7 +400,7 @@ impl<'a> Nemesis<'a> {
                 continue;
             }
             let State::Starting(latest) = state else { continue };
-            if self.cluster.node(&id(node)).try_request("GET", "/health", b"").is_ok() {
+            if self.cluster.node(&id(node)).answers() {
                 self.states[node] = State::Running;
                 self.unwell.insert((node, node), now() + AFTERMATH);
             } else if latest < at {
@@ -468,7 +467,7 @@ impl<'a> Nemesis<'a> {
         self.loser = Some(Loser::new(node));
         // What it had is worth nothing as an old copy any more: it never had it in this life.
         if let Some((_, old, _)) = self.old_copy.take_if(|(of, ..)| *of == node) {
-            remove(&old);
+            remove_folder(&old);
         }
         Some(node)
     }

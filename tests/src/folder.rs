@@ -6,13 +6,13 @@ use std::{fs, io::ErrorKind, path::Path};
 ///
 /// # Panics
 /// If it cannot be read, or the copy not be written.
-pub(crate) fn copy(from: &Path, to: &Path) {
+pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder can be made");
     for entry in fs::read_dir(from).expect("a folder can be read") {
         let entry = entry.expect("a folder can be read");
         let (path, copied) = (entry.path(), to.join(entry.file_name()));
         if entry.file_type().expect("a file has a type").is_dir() {
-            copy(&path, &copied);
+            copy_folder(&path, &copied);
         } else {
             fs::copy(&path, &copied).expect("a file can be copied");
         }
@@ -23,7 +23,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 ///
 /// # Panics
 /// If it cannot be removed.
-pub(crate) fn remove(folder: &Path) {
+pub fn remove_folder(folder: &Path) {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             panic!("{}: {error}", folder.display())
