@@ -144,19 +144,40 @@ impl Node {
         self.request("GET", path, "").expect_status(200).json()
     }
 
+    /// The JSON that a request is answered with.
+    ///
+    /// # Errors
+    /// If the node does not answer, or not with `200` and JSON.
+    pub fn try_json(&self, method: &str, path: &str, body: &[u8]) -> io::Result<Value> {
+        let reply = self.try_request(method, path, body)?;
+        match reply.status {
+            200 => Ok(serde_json::from_slice(&reply.body)?),
+            status => Err(io::Error::other(format!("{path} gave {status}: {}", reply.text()))),
+        }
+    }
+
     /// The record that this node itself holds, tombstones included.
     ///
     /// # Panics
     /// If it does not say.
     #[track_caller]
     pub fn held(&self, key: impl AsRef<[u8]>) -> Option<Value> {
+        self.try_held(key).unwrap_or_else(|error| panic!("{}: {error}", self.id))
+    }
+
+    /// The record that this node itself holds, tombstones included.
+    ///
+    /// # Errors
+    /// If it does not say.
+    pub fn try_held(&self, key: impl AsRef<[u8]>) -> io::Result<Option<Value>> {
         let key = match std::str::from_utf8(key.as_ref()) {
             Ok(text) => json!({ "key": text }),
             Err(_) => json!({ "key_base64": BASE64_STANDARD.encode(key) }),
         };
-        let reply =
-            self.request("POST", "/internal/get", key.to_string()).expect_status(200).json();
-        reply["found"].as_bool().expect("`found` is there").then(|| reply["record"].clone())
+        let mut answer = self.try_json("POST", "/internal/get", key.to_string().as_bytes())?;
+        let found = answer["found"].as_bool();
+        let found = found.ok_or_else(|| io::Error::other("there is no `found`"))?;
+        Ok(found.then(|| answer["record"].take()))
     }
 
     /// The live value that this node itself holds.
@@ -177,7 +198,16 @@ impl Node {
     /// If it does not say.
     #[track_caller]
     pub fn hints(&self) -> u64 {
-        self.json("/debug/hints")["count"].as_u64().expect("`count` is a number")
+        self.try_hints().unwrap_or_else(|error| panic!("{}: {error}", self.id))
+    }
+
+    /// How many hints it holds.
+    ///
+    /// # Errors
+    /// If it does not say.
+    pub fn try_hints(&self) -> io::Result<u64> {
+        let page = self.try_json("GET", "/debug/hints", b"")?;
+        page["count"].as_u64().ok_or_else(|| io::Error::other("there is no `count`"))
     }
 
     /// Whether it answers requests, ready or not.

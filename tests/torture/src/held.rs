@@ -93,7 +93,8 @@ fn keys_of(node: &Node) -> Result<BTreeMap<Key, Held>, String> {
             None => json!({}),
             Some(key) => json!({ "after": key }),
         };
-        let page = ask(node, "/internal/keys", &body)?;
+        let page = node.try_json("POST", "/internal/keys", body.to_string().as_bytes());
+        let page = page.map_err(|error| error.to_string())?;
         for (key, stamp) in page["keys"].as_object().ok_or("there are no `keys`")? {
             let key = Key::new(key.clone()).map_err(|error| error.to_string())?;
             held.insert(key, stamp_of(stamp)?);
@@ -110,35 +111,12 @@ fn keys_of(node: &Node) -> Result<BTreeMap<Key, Held>, String> {
 /// # Errors
 /// Why it did not say.
 pub(crate) fn record_of(node: &Node, key: &Key) -> Result<Option<(Held, Option<u64>)>, String> {
-    let name = String::from_utf8_lossy(key.as_bytes());
-    let answer = ask(node, "/internal/get", &json!({ "key": name }))?;
-    if answer["found"] == json!(false) {
-        return Ok(None);
-    }
-    let record = &answer["record"];
-    let held = stamp_of(record)?;
+    let record = node.try_held(key.as_bytes()).map_err(|error| error.to_string())?;
+    let Some(record) = record else { return Ok(None) };
+    let held = stamp_of(&record)?;
     let value = record["value"].as_str().unwrap_or_default();
     let value = BASE64_STANDARD.decode(value).map_err(|error| error.to_string())?;
     Ok(Some((held, (!held.deleted).then(|| value::id(&value)))))
-}
-
-/// How many hints a node holds.
-///
-/// # Errors
-/// Why it did not say.
-pub(crate) fn hints_of(node: &Node) -> Result<u64, String> {
-    let reply = node.try_request("GET", "/debug/hints", b"").map_err(|error| error.to_string())?;
-    let page: Value = serde_json::from_slice(&reply.body).map_err(|error| error.to_string())?;
-    page["count"].as_u64().ok_or_else(|| "there is no `count`".to_owned())
-}
-
-fn ask(node: &Node, path: &str, body: &Value) -> Result<Value, String> {
-    let reply = node.try_request("POST", path, body.to_string().as_bytes());
-    let reply = reply.map_err(|error| error.to_string())?;
-    match reply.status {
-        200 => serde_json::from_slice(&reply.body).map_err(|error| error.to_string()),
-        status => Err(format!("{path} gave {status}: {}", reply.text())),
-    }
 }
 
 fn stamp_of(shown: &Value) -> Result<Held, String> {
@@ -172,7 +150,7 @@ impl Catching {
         self.looked_at = Some(now());
         let Some(awaited) = &self.awaited else {
             for node in cluster.nodes() {
-                if hints_of(node) == Ok(0) {
+                if node.try_hints().is_ok_and(|count| count == 0) {
                     self.without_hints.insert(NodeId::new(node.id()).expect("nodes have ids"));
                 }
             }

@@ -19,7 +19,7 @@ use quorate_tests::{Cluster, now};
 use crate::{
     Kind, Links, Report, Weather,
     clients::{Asked, Crowd},
-    held::{Dumps, OWNERS, Places, VNODES, hints_of},
+    held::{Dumps, OWNERS, Places, VNODES},
     judge::{self, Ended},
     nemesis::{Nemesis, id},
 };
@@ -116,7 +116,8 @@ pub fn run(options: &Options) -> Report {
     };
     let equal_after =
         wait(&|| Dumps::take(&cluster).is_ok_and(|dumps| dumps.differing(&places).is_empty()));
-    let hintless_after = wait(&|| cluster.nodes().iter().all(|node| hints_of(node) == Ok(0)));
+    let hintless_after =
+        wait(&|| cluster.nodes().iter().all(|node| node.try_hints().is_ok_and(|count| count == 0)));
     let settled_us = crowd.now_us();
     asked.extend(read_all(&crowd, &asked, options.seed));
     let ended = Ended { end_us, settled_us, equal_after, hintless_after, story };
