@@ -14,17 +14,14 @@ pub(crate) fn of_write(key: &[u8], options: &PutOptions) -> String {
     let spared =
         |after: Duration| if options.wait_for_owners { after / 10 } else { Duration::ZERO };
     let timeout = options.timeout.map(|after| after - spared(after));
-    let mut target = of_key(key, "w", options.w, options.sloppy, options.consistency, timeout);
-    if options.wait_for_owners {
-        target.push(if target.contains('?') { '&' } else { '?' });
-        target.push_str("wait=owners");
-    }
-    target
+    let PutOptions { w, sloppy, consistency, wait_for_owners, .. } = *options;
+    of_key(key, "w", w, sloppy, consistency, timeout, wait_for_owners)
 }
 
 /// The path and query of a read.
 pub(crate) fn of_read(key: &[u8], options: &GetOptions) -> String {
-    of_key(key, "r", options.r, options.sloppy, options.consistency, options.timeout)
+    let GetOptions { r, sloppy, consistency, timeout } = *options;
+    of_key(key, "r", r, sloppy, consistency, timeout, false)
 }
 
 fn of_key(
@@ -34,6 +31,7 @@ fn of_key(
     sloppy: Option<bool>,
     consistency: Option<Consistency>,
     timeout: Option<Duration>,
+    wait: bool,
 ) -> String {
     let mut target = String::with_capacity("/kv/".len() + key.len());
     target.push_str("/kv/");
@@ -43,8 +41,9 @@ fn of_key(
         sloppy.map(|sloppy| format!("sloppy={sloppy}")),
         consistency.map(|level| format!("consistency={level}")),
         timeout.map(|timeout| format!("timeout_ms={}", timeout.as_millis().max(1))),
+        wait.then(|| "wait=owners".to_owned()),
     ];
-    for (parameter, mark) in parameters.into_iter().flatten().zip("?&&&".chars()) {
+    for (parameter, mark) in parameters.into_iter().flatten().zip("?&&&&".chars()) {
         write!(target, "{mark}{parameter}").expect("writing into memory cannot fail");
     }
     target
