@@ -3,15 +3,21 @@ use std::time::Duration;
 use quorate_node::ClientReply;
 use serde_json::json;
 
-use super::{fake::put_receipt, start, start_with};
+use super::{Server, Wire, fake::put_receipt, start, start_with};
+
+/// A client whose request the backend has, and does not answer yet.
+async fn waiting(server: &Server) -> Wire {
+    server.backend.says_nothing();
+    let mut wire = server.connect().await;
+    wire.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    server.backend.asked_for(1).await;
+    wire
+}
 
 #[tokio::test]
 async fn requests_beyond_the_limit_are_told_to_come_back() {
     let server = start_with(|settings| settings.max_in_flight = 1).await;
-    server.backend.says_nothing();
-    let mut first = server.connect().await;
-    first.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    server.backend.asked_for(1).await;
+    let mut first = waiting(&server).await;
     let reply = server.call("GET /kv/b", "", "").await;
     reply.assert_problem(503, &[]);
     assert_eq!(reply.header("retry-after"), "1");
@@ -31,10 +37,7 @@ async fn a_connection_beyond_the_limit_takes_the_place_of_the_one_idle_longest()
     let mut silent = server.connect().await;
     let mut between = server.connect().await;
     assert_eq!(between.call("GET /health", "", "").await.status, 200);
-    server.backend.says_nothing();
-    let mut working = server.connect().await;
-    working.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    server.backend.asked_for(1).await;
+    let mut working = waiting(&server).await;
 
     let mut newer = server.connect().await;
     assert_eq!(newer.call("GET /health", "", "").await.status, 200);
@@ -63,10 +66,7 @@ async fn many_more_idle_connections_than_there_may_be_keep_nobody_out() {
 #[tokio::test]
 async fn connections_beyond_the_limit_are_told_so_and_closed_if_none_is_idle() {
     let server = start_with(|settings| settings.max_connections = 2).await;
-    server.backend.says_nothing();
-    let mut first = server.connect().await;
-    first.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    server.backend.asked_for(1).await;
+    let mut first = waiting(&server).await;
     let mut other = server.connect().await;
     other.send("DELETE /kv/b HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     server.backend.asked_for(2).await;
@@ -96,11 +96,7 @@ async fn connections_beyond_the_refusals_are_only_closed() {
 #[tokio::test]
 async fn a_client_that_goes_away_harms_nobody() {
     let server = start_with(|settings| settings.max_in_flight = 1).await;
-    server.backend.says_nothing();
-    let mut wire = server.connect().await;
-    wire.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    server.backend.asked_for(1).await;
-    drop(wire);
+    drop(waiting(&server).await);
     server.backend.answer_all(&ClientReply::Written(Ok(put_receipt())));
     server.backend.says(ClientReply::Written(Ok(put_receipt())));
     assert_eq!(server.call("DELETE /kv/a", "", "").await.status, 204);
@@ -109,10 +105,7 @@ async fn a_client_that_goes_away_harms_nobody() {
 #[tokio::test]
 async fn a_node_that_stops_says_that_it_does_not_know_the_outcome() {
     let server = start().await;
-    server.backend.says_nothing();
-    let mut wire = server.connect().await;
-    wire.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    server.backend.asked_for(1).await;
+    let mut wire = waiting(&server).await;
     server.backend.forget_all();
     wire.reply().await.assert_problem(503, &[("outcome", json!("indeterminate"))]);
 }
@@ -122,10 +115,7 @@ async fn stopping_waits_for_open_requests_and_for_nothing_else() {
     let server = start().await;
     let mut idle = server.connect().await;
     assert_eq!(idle.call("GET /health", "", "").await.status, 200);
-    server.backend.says_nothing();
-    let mut open = server.connect().await;
-    open.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    server.backend.asked_for(1).await;
+    let mut open = waiting(&server).await;
 
     server.stop.send(()).unwrap();
     assert!(idle.ends().await);
@@ -140,10 +130,7 @@ async fn stopping_waits_for_open_requests_and_for_nothing_else() {
 async fn who_waits_for_an_answer_is_not_idle() {
     let brief = Duration::from_millis(50);
     let server = start_with(|settings| settings.limits.idle_timeout = brief).await;
-    server.backend.says_nothing();
-    let mut wire = server.connect().await;
-    wire.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    server.backend.asked_for(1).await;
+    let mut wire = waiting(&server).await;
     tokio::time::sleep(8 * brief).await;
     server.backend.answer_all(&ClientReply::Written(Ok(put_receipt())));
     assert_eq!(wire.reply().await.status, 204);
@@ -154,10 +141,7 @@ async fn who_waits_for_an_answer_is_not_idle() {
 async fn stopping_does_not_wait_for_ever() {
     let brief = Duration::from_millis(50);
     let server = start_with(|settings| settings.limits.drain = brief).await;
-    server.backend.says_nothing();
-    let mut open = server.connect().await;
-    open.send("DELETE /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    server.backend.asked_for(1).await;
+    let mut open = waiting(&server).await;
     server.stop.send(()).unwrap();
     server.stopped.await.unwrap();
     assert!(open.ends().await);
