@@ -271,7 +271,10 @@ fn encode_request(body: &Request, protocol: Protocol, out: &mut Vec<u8>) {
             put_list(tokens, MAX_ITEMS, out, put);
         }
         Request::Version { key } => put(&key.as_bytes(), out),
-        Request::Overview { salt, whole } => put(&(*salt, whole.xor, whole.count), out),
+        Request::Overview { salt, whole } => {
+            put(salt, out);
+            put_digest(whole, out);
+        }
         Request::Sketches { groups } => put_list(groups, MAX_GROUPS, out, |group, out| {
             put_list(group, MAX_BUCKETS, out, put);
         }),
@@ -313,8 +316,7 @@ fn decode_request(
             Request::Fetch { tokens: input.list("tokens", MAX_ITEMS, least::TOKEN, Input::take)? }
         }
         kind::OVERVIEW if protocol >= Protocol::V4 => {
-            let (salt, xor, count) = input.take()?;
-            Request::Overview { salt, whole: Digest { xor, count } }
+            Request::Overview { salt: input.take()?, whole: input.digest()? }
         }
         kind::SKETCHES if protocol >= Protocol::V4 => {
             let group = |input: &mut Input<'_>| {
@@ -383,9 +385,7 @@ fn encode_response(body: &Response, protocol: Protocol, out: &mut Vec<u8>) {
         Response::Merged(outcomes) => {
             put_list(outcomes, MAX_ITEMS, out, |outcome, out| put_outcome(outcome, protocol, out));
         }
-        Response::Digests(digests) => put_list(digests, MAX_SPANS, out, |digest, out| {
-            put(&(digest.xor, digest.count), out);
-        }),
+        Response::Digests(digests) => put_list(digests, MAX_SPANS, out, put_digest),
         Response::Listed { items, complete } => {
             put(complete, out);
             match protocol {
@@ -398,7 +398,7 @@ fn encode_response(body: &Response, protocol: Protocol, out: &mut Vec<u8>) {
         }
         Response::Fetched(records) => put_records(records, out),
         Response::Overview(Overview { whole, short }) => {
-            put(&(whole.xor, whole.count), out);
+            put_digest(whole, out);
             put_list(short, MAX_BUCKETS, out, put);
         }
         Response::Sketches(groups) => put_list(groups, MAX_GROUPS, out, put_group),
@@ -438,10 +438,7 @@ fn decode_response(
             )
         }
         kind::DIGESTED => {
-            Response::Digests(input.list("digests", MAX_SPANS, least::DIGEST, |input| {
-                let (xor, count) = input.take()?;
-                Ok(Digest { xor, count })
-            })?)
+            Response::Digests(input.list("digests", MAX_SPANS, least::DIGEST, Input::digest)?)
         }
         kind::LISTED => {
             let complete = input.take()?;
@@ -457,9 +454,9 @@ fn decode_response(
         kind::FETCHED => Response::Fetched(input.records()?),
         kind::VERSION_HELD => Response::Version(input.version()?),
         kind::OVERVIEW_GIVEN if protocol >= Protocol::V4 => {
-            let (xor, count) = input.take()?;
+            let whole = input.digest()?;
             let short = input.list("digests", MAX_BUCKETS, least::SHORT_DIGEST, Input::take)?;
-            Response::Overview(Overview { whole: Digest { xor, count }, short })
+            Response::Overview(Overview { whole, short })
         }
         kind::SUMMED_UP if protocol >= Protocol::V4 => Response::Sketches(input.list(
             "sketches",
@@ -588,8 +585,12 @@ fn put_short_items(items: &[(u64, Stamp)], out: &mut Vec<u8>) {
     });
 }
 
+fn put_digest(digest: &Digest, out: &mut Vec<u8>) {
+    put(&(digest.xor, digest.count), out);
+}
+
 fn put_group(group: &GroupSketch, out: &mut Vec<u8>) {
-    put(&(group.digest.xor, group.digest.count), out);
+    put_digest(&group.digest, out);
     put_list(group.sketch.cells(), MAX_CELLS, out, |cell, out| {
         let Cell { token, timestamp, fingerprint, checksum, count } = *cell;
         put(&(token, timestamp, fingerprint, checksum, count), out);
@@ -677,13 +678,18 @@ impl<'a> Input<'a> {
         Ok(items)
     }
 
-    fn group(&mut self) -> Result<GroupSketch, DecodeError> {
+    fn digest(&mut self) -> Result<Digest, DecodeError> {
         let (xor, count) = self.take()?;
+        Ok(Digest { xor, count })
+    }
+
+    fn group(&mut self) -> Result<GroupSketch, DecodeError> {
+        let digest = self.digest()?;
         let cells = self.list("cells", MAX_CELLS, least::CELL, |input| {
             let (token, timestamp, fingerprint, checksum, count) = input.take()?;
             Ok(Cell { token, timestamp, fingerprint, checksum, count })
         })?;
-        Ok(GroupSketch { digest: Digest { xor, count }, sketch: Sketch::from_cells(cells) })
+        Ok(GroupSketch { digest, sketch: Sketch::from_cells(cells) })
     }
 
     fn span(&mut self) -> Result<RangeInclusive<u64>, DecodeError> {
