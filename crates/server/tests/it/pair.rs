@@ -43,11 +43,11 @@ struct Side {
     local: Local,
 }
 
-pub(crate) fn key(number: u64) -> Key {
+fn key(number: u64) -> Key {
     Key::new(format!("key{number:012}")).expect("it is short")
 }
 
-pub(crate) fn record(time_ms: u64) -> Record {
+fn record(time_ms: u64) -> Record {
     let writer = Writer { node: id(0), incarnation: 1 };
     let timestamp = Timestamp::from_wall_ms(START_MS - 1_000_000 + time_ms);
     Record::live(Version { timestamp, writer }, vec![7; 100])
@@ -138,9 +138,10 @@ impl Pair {
         format!("{:?}", self.sides[0].node.anti_entropy())
     }
 
-    pub(crate) fn differing(&self) -> usize {
-        let all = self.sides.each_ref().map(|side| side.local.store.digest(0..=u64::MAX));
-        usize::from(all[0] != all[1])
+    /// Whether both stores hold the same.
+    pub(crate) fn is_equal(&self) -> bool {
+        let [one, other] = self.sides.each_ref().map(|side| side.local.store.digest(0..=u64::MAX));
+        one == other
     }
 
     fn run(&mut self) {
@@ -170,12 +171,7 @@ impl Pair {
                 continue;
             };
             match action {
-                Action::Send { message, .. } => {
-                    self.cost.count(&message);
-                    let event = Event::Received { from: id(to), via: 1, message };
-                    self.in_flight.push_back((1 - to, event));
-                }
-                Action::Respond { message, .. } => {
+                Action::Send { message, .. } | Action::Respond { message, .. } => {
                     self.cost.count(&message);
                     let event = Event::Received { from: id(to), via: 1, message };
                     self.in_flight.push_back((1 - to, event));
