@@ -1,6 +1,7 @@
 //! Reads all records now and then, to find what the disk has lost while nobody asked for it.
 
 use std::{
+    io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -31,7 +32,9 @@ pub(crate) struct Scrub {
 
 #[derive(Debug, Default)]
 struct State {
-    note: ScrubNote,
+    /// When the present pass began, or the last one if none is under way.
+    began_ms: u64,
+    /// Where to go on; `None` if no pass is under way.
     position: Option<ScrubPosition>,
     passes: u64,
     records: u64,
@@ -39,24 +42,32 @@ struct State {
     damaged: u64,
 }
 
+impl State {
+    fn note(&self) -> ScrubNote {
+        ScrubNote { began_ms: self.began_ms, at: self.position.map(|position| position.token()) }
+    }
+}
+
 impl Scrub {
     /// One that goes on where the last process left off; `None` never does anything.
     pub(crate) fn new(interval: Option<Duration>, data_dir: PathBuf) -> Self {
         let note = ScrubNote::read(&RealFs, &data_dir).unwrap_or_default();
         let position = note.at.map(ScrubPosition::at);
-        let state = Mutex::new(State { note, position, ..State::default() });
+        let state = State { began_ms: note.began_ms, position, ..State::default() };
+        let state = Mutex::new(state);
         Self { interval, data_dir, state }
     }
 
     /// What `/debug/persist` says about it.
     pub(crate) fn page(&self) -> Value {
         let state = self.lock();
-        let progress = state.note.at.map(share);
+        let ScrubNote { began_ms, at } = state.note();
+        let progress = at.map(share);
         json!({
             "interval_s": self.interval.map_or(0, |interval| interval.as_secs()),
             "running": progress.is_some(),
             "progress": progress,
-            "last_began_unix_ms": state.note.began_ms,
+            "last_began_unix_ms": began_ms,
             "passes": state.passes,
             "records": state.records,
             "bytes": state.bytes,
@@ -86,7 +97,7 @@ impl Scrub {
                     RETRY_AFTER
                 }
             };
-            let has_ended = self.lock().note.at.is_none();
+            let has_ended = self.lock().position.is_none();
             if has_ended || now().instant.duration_since(noted) >= NOTE_EVERY {
                 noted = now().instant;
                 self.write_note().await;
@@ -98,12 +109,11 @@ impl Scrub {
     /// Whether a pass is under way, or one has begun just now.
     fn begin_if_due(&self, interval: Duration) -> bool {
         let mut state = self.lock();
-        let begins = is_due(&state.note, interval, now().wall_ms);
-        if begins {
-            state.note = ScrubNote { began_ms: now().wall_ms, at: Some(0) };
-            state.position = None;
+        if is_due(&state.note(), interval, now().wall_ms) {
+            state.began_ms = now().wall_ms;
+            state.position = Some(ScrubPosition::at(0));
         }
-        state.note.at.is_some()
+        state.position.is_some()
     }
 
     async fn step(&self, driver: &Arc<Driver>) -> Result<Scrubbed, String> {
@@ -114,7 +124,6 @@ impl Scrub {
         let scrubbed = read.map_err(|error| error.to_string())?;
         let mut state = self.lock();
         state.position = scrubbed.next;
-        state.note.at = scrubbed.next.map(|next| next.token());
         state.passes += u64::from(scrubbed.next.is_none());
         state.records += scrubbed.records;
         state.bytes += scrubbed.bytes;
@@ -125,13 +134,11 @@ impl Scrub {
     async fn write_note(self: &Arc<Self>) {
         let scrub = Arc::clone(self);
         let written = tokio::task::spawn_blocking(move || {
-            let note = scrub.lock().note;
+            let note = scrub.lock().note();
             note.write(&RealFs, &scrub.data_dir)
         });
-        match written.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot note how far scrubbing has come"),
-            Err(error) => tracing::warn!(%error, "cannot note how far scrubbing has come"),
+        if let Err(error) = written.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            tracing::warn!(%error, "cannot note how far scrubbing has come");
         }
     }
 
