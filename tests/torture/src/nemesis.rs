@@ -10,9 +10,10 @@ use quorate_simulator::Random;
 use quorate_tests::{Cluster, copy_folder, now, remove_folder};
 
 use crate::{
-    Links, Sky, Wire,
     held::{Catching, Places},
+    links::{Links, Wire},
     plan::{Misfortune, Parting, Plan},
+    weather::Sky,
 };
 
 /// A fault that is over may be felt for so long: links wait up to two seconds before they are tried
@@ -219,13 +220,13 @@ impl<'a> Nemesis<'a> {
             Misfortune::Kill => {
                 let Some(node) = self.draw_free() else { return false };
                 self.kill(node);
-                (Under::Down(vec![node]), format!("kills n{}", node + 1))
+                (Under::Down(vec![node]), format!("kills {}", id(node)))
             }
             Misfortune::Pause => {
                 let Some(node) = self.draw_free() else { return false };
                 self.cluster.pause(&id(node));
                 self.states[node] = State::Paused;
-                (Under::Paused(node), format!("pauses n{}", node + 1))
+                (Under::Paused(node), format!("pauses {}", id(node)))
             }
             Misfortune::Part(parting) => match self.part(parting) {
                 Some(parted) => parted,
@@ -234,7 +235,7 @@ impl<'a> Nemesis<'a> {
             Misfortune::Slow(wire) => {
                 let Some((from, to)) = self.draw_wire() else { return false };
                 self.links.set(from, to, wire);
-                let text = format!("{wire:?} from n{} to n{}", from + 1, to + 1);
+                let text = format!("{wire:?} from {} to {}", id(from), id(to));
                 match wire {
                     Wire::Stall | Wire::Drop | Wire::Cut => (Under::Parted(vec![(from, to)]), text),
                     Wire::Delay(_) | Wire::Pass => (Under::Slow(from, to), text),
@@ -244,13 +245,13 @@ impl<'a> Nemesis<'a> {
                 let Some((from, to)) = self.draw_wire() else { return false };
                 self.links.strike(from, to, blow);
                 self.count(name);
-                self.note(at, format!("{blow:?} from n{} to n{}", from + 1, to + 1));
+                self.note(at, format!("{blow:?} from {} to {}", id(from), id(to)));
                 return true;
             }
             Misfortune::Wipe => {
                 let Some(node) = self.draw_expendable() else { return false };
                 self.kill(node);
-                (Under::Lost(node, None), format!("kills n{} and wipes its disk", node + 1))
+                (Under::Lost(node, None), format!("kills {} and wipes its disk", id(node)))
             }
             Misfortune::Restore => return self.restore(at, until),
             Misfortune::Clock(clock) => {
@@ -260,7 +261,7 @@ impl<'a> Nemesis<'a> {
                 let option = format!("--test-clock-offset-ms={offset_ms}");
                 self.cluster.give_options(&id(node), &[option]);
                 self.spawn(node, at);
-                let text = format!("restarts n{} with a clock {offset_ms} ms off", node + 1);
+                let text = format!("restarts {} with a clock {offset_ms} ms off", id(node));
                 (Under::Clock(node, too_far), text)
             }
         };
@@ -284,14 +285,14 @@ impl<'a> Nemesis<'a> {
                     remove_folder(old);
                 }
                 let with = if old.is_some() { "an old copy of its data" } else { "an empty disk" };
-                self.note(at, format!("starts n{} with {with}", node + 1));
+                self.note(at, format!("starts {} with {with}", id(node)));
                 if let Some(loser) = &mut self.loser {
                     loser.back_since = Some(at);
                 }
                 self.spawn(node, at);
             }
             Under::Paused(node) => {
-                self.note(at, format!("lets n{} go on", node + 1));
+                self.note(at, format!("lets {} go on", id(node)));
                 self.cluster.resume(&id(node));
                 self.states[node] = State::Running;
                 self.unwell.insert((node, node), at + AFTERMATH);
@@ -307,7 +308,7 @@ impl<'a> Nemesis<'a> {
             Under::Slow(from, to) if self.is_parted((from, to)) => {}
             Under::Slow(from, to) => self.links.set(from, to, Wire::Pass),
             Under::Clock(node, _) => {
-                self.note(at, format!("restarts n{} with a clock that is right", node + 1));
+                self.note(at, format!("restarts {} with a clock that is right", id(node)));
                 self.kill(node);
                 self.cluster.give_options(&id(node), &[]);
                 self.spawn(node, at);
@@ -332,15 +333,15 @@ impl<'a> Nemesis<'a> {
             Parting::Bridge => {
                 let (bridge, rest) = rest.split_first().expect("there are more than two nodes");
                 let text = format!("parts {} from {}", names(some), names(rest));
-                (both_ways(some, rest), format!("{text} but for n{}", bridge + 1))
+                (both_ways(some, rest), format!("{text} but for {}", id(*bridge)))
             }
             Parting::Isolate => {
                 let (one, rest) = nodes.split_first().expect("there are nodes");
-                (both_ways(&[*one], rest), format!("isolates n{}", one + 1))
+                (both_ways(&[*one], rest), format!("isolates {}", id(*one)))
             }
             Parting::OneWay => {
                 let (from, to) = (nodes[0], nodes[1]);
-                (vec![(from, to)], format!("hides n{} from n{}", from + 1, to + 1))
+                (vec![(from, to)], format!("hides {} from {}", id(from), id(to)))
             }
         };
         let wires = match parting {
@@ -363,11 +364,11 @@ impl<'a> Nemesis<'a> {
             None => {
                 let Some(node) = self.draw_free() else { return false };
                 let dir = self.cluster.node(&id(node)).data_dir().to_owned();
-                let old = self.cluster.folder().join(format!("old-copy-of-n{}", node + 1));
+                let old = self.cluster.folder().join(format!("old-copy-of-{}", id(node)));
                 self.cluster.pause(&id(node));
                 copy_folder(&dir, &old);
                 self.cluster.resume(&id(node));
-                self.note(at, format!("copies what n{} has", node + 1));
+                self.note(at, format!("copies what {} has", id(node)));
                 self.unwell.insert((node, node), now() + AFTERMATH);
                 self.old_copy = Some((node, old, at + OLD));
                 true
@@ -376,7 +377,7 @@ impl<'a> Nemesis<'a> {
                 let Some((node, old, _)) = self.old_copy.take() else { return false };
                 self.kill(node);
                 self.count(Misfortune::Restore.name());
-                self.note(at, format!("kills n{}, which loses what is new", node + 1));
+                self.note(at, format!("kills {}, which loses what is new", id(node)));
                 self.faults.push(Fault { until, what: Under::Lost(node, Some(old)) });
                 self.loser = Some(Loser::new(node));
                 true
@@ -393,7 +394,7 @@ impl<'a> Nemesis<'a> {
                 continue;
             }
             if let Some(status) = self.cluster.ended(&id(node)) {
-                let what = format!("n{} ended by itself with {status}", node + 1);
+                let what = format!("{} ended by itself with {status}", id(node));
                 self.note(at, what.clone());
                 self.broken.push(what);
                 self.states[node] = State::Down;
@@ -404,7 +405,7 @@ impl<'a> Nemesis<'a> {
                 self.states[node] = State::Running;
                 self.unwell.insert((node, node), now() + AFTERMATH);
             } else if latest < at {
-                let what = format!("n{} does not start", node + 1);
+                let what = format!("{} does not start", id(node));
                 self.note(at, what.clone());
                 self.broken.push(what);
                 self.kill(node);
@@ -421,7 +422,7 @@ impl<'a> Nemesis<'a> {
             && catching.is_due()
             && catching.look(self.cluster, self.places)
         {
-            let what = format!("n{} has caught up", *node + 1);
+            let what = format!("{} has caught up", id(*node));
             self.loser = None;
             self.note(now(), what);
         }
