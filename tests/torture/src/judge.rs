@@ -1,10 +1,6 @@
 //! What the clients of a run were told, held against what was promised.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use quorate_record::{Key, NodeId};
 use quorate_simulator::check::{self, Call, History, Last, Violation};
@@ -70,7 +66,7 @@ pub(crate) fn judge(
         tables.entry(key.clone()).or_insert_with(|| table(key, &history, cluster, places));
     }
     broken.extend(violations.iter().map(|it| format!("[{}] {it}", it.fault.checker())));
-    let (available, missed) = availability(&asked, places, weather, ended.end_us);
+    let (available, missed) = availability(cluster, &asked, places, weather, ended.end_us);
     Report {
         kind: options.kind,
         seed: options.seed,
@@ -140,13 +136,13 @@ fn table(key: &Key, history: &History, cluster: &Cluster, places: &Places) -> St
 
 /// How many requests were owed a success, and got it; and why those failed that did not.
 fn availability(
+    cluster: &Cluster,
     asked: &[Asked],
     places: &Places,
     weather: &Weather,
     end_us: u64,
 ) -> (Availability, Vec<String>) {
-    let nodes: BTreeSet<NodeId> = asked.iter().map(|asked| asked.request.coordinator).collect();
-    let number = |id: &NodeId| nodes.iter().position(|node| node == id);
+    let number = |id: &NodeId| cluster.nodes().iter().position(|node| node.id() == id.as_str());
     let mut available = Availability::default();
     let mut missed = Vec::new();
     for one in asked.iter().filter(|one| one.invoke_us < end_us) {
