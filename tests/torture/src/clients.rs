@@ -18,7 +18,7 @@ use quorate_simulator::{
 };
 use quorate_tests::{Reply, now, talk};
 
-use crate::{Sky, value};
+use crate::{value, weather::Sky};
 
 /// How long a node has to answer, by its own clock.
 pub(crate) const TIMEOUT_MS: u64 = 3_000;

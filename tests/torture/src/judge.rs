@@ -7,11 +7,12 @@ use quorate_simulator::check::{self, Call, History, Last, Violation};
 use quorate_tests::Cluster;
 
 use crate::{
-    Options, Report, Weather,
+    Options, Report,
     clients::{Asked, Family, is_success},
     held::{Dumps, OWNERS, Places, record_of},
     nemesis::Story,
     report::Availability,
+    weather::Weather,
 };
 
 /// How a run ended, besides what clients were told.

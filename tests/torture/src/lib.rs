@@ -1,6 +1,6 @@
 //! A cluster of five real processes under faults, and judgement of what its clients were told.
 //!
-//! [`run()`] starts the nodes, each of which reaches its peers through proxies ([`Links`]), lets
+//! [`run()`] starts the nodes, each of which reaches its peers through proxies (`links.rs`), lets
 //! clients use all of them at once, and brings faults over them: kills, pauses, partitions, bad
 //! wires, lost disks, old copies of data, wrong clocks. Then the faults end, the replicas must become
 //! equal, every key is read once more, and the checkers of the simulator
@@ -19,8 +19,6 @@ mod run;
 mod value;
 mod weather;
 
-pub use links::{Blow, Links, Wire};
 pub use plan::Kind;
 pub use report::{Availability, Report};
 pub use run::{Options, run};
-pub use weather::{Sky, Weather};

@@ -20,7 +20,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 
 /// What becomes of the bytes that go from one node to another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wire {
+pub(crate) enum Wire {
     /// They arrive.
     #[default]
     Pass,
@@ -36,7 +36,7 @@ pub enum Wire {
 
 /// What can befall the open connections between two nodes, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blow {
+pub(crate) enum Blow {
     /// They are reset.
     Reset,
     /// Those in one direction end as if the sender had nothing more to say; the other goes on.
@@ -50,7 +50,7 @@ pub enum Blow {
 /// Nodes are numbered from 0. What `from` says to `to` goes both ways over connections: as requests
 /// on those that it dialled, as answers on those that `to` did. A [`Wire`] is about both.
 #[derive(Debug)]
-pub struct Links {
+pub(crate) struct Links {
     addrs: Vec<Vec<SocketAddr>>,
     wires: Arc<Wires>,
     runtime: Option<Runtime>,
@@ -76,7 +76,7 @@ impl Links {
     ///
     /// # Errors
     /// If the system has no threads or no ports.
-    pub fn start(nodes: &[SocketAddr]) -> io::Result<Self> {
+    pub(crate) fn start(nodes: &[SocketAddr]) -> io::Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let row = || nodes.iter().map(|_| watch::Sender::default()).collect();
@@ -99,7 +99,7 @@ impl Links {
     /// # Panics
     /// If there are no such nodes.
     #[must_use]
-    pub fn addr(&self, from: usize, to: usize) -> SocketAddr {
+    pub(crate) fn addr(&self, from: usize, to: usize) -> SocketAddr {
         self.addrs[from][to]
     }
 
@@ -107,7 +107,7 @@ impl Links {
     ///
     /// # Panics
     /// If there are no such nodes.
-    pub fn set(&self, from: usize, to: usize, wire: Wire) {
+    pub(crate) fn set(&self, from: usize, to: usize, wire: Wire) {
         self.wires[from][to].send_modify(|state| state.wire = wire);
     }
 
@@ -115,7 +115,7 @@ impl Links {
     ///
     /// # Panics
     /// If there are no such nodes.
-    pub fn strike(&self, from: usize, to: usize, blow: Blow) {
+    pub(crate) fn strike(&self, from: usize, to: usize, blow: Blow) {
         self.wires[from][to].send_modify(|state| match blow {
             Blow::Reset => state.resets += 1,
             Blow::HalfClose => state.half_closes += 1,

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use quorate_simulator::Random;
 
-use crate::{Blow, Wire};
+use crate::links::{Blow, Wire};
 
 /// What befalls the nodes of a run. As text it is its name in lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]

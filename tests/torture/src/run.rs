@@ -17,11 +17,13 @@ use quorate_simulator::{
 use quorate_tests::{Cluster, now};
 
 use crate::{
-    Kind, Links, Report, Weather,
+    Kind, Report,
     clients::{Asked, Crowd},
     held::{Dumps, OWNERS, Places, VNODES},
     judge::{self, Ended},
+    links::Links,
     nemesis::{Nemesis, id},
+    weather::Weather,
 };
 
 const NODES: usize = 5;

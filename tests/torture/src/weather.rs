@@ -2,18 +2,18 @@
 
 /// What works at some moment, as far as faults go. Nodes are numbered from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sky {
+pub(crate) struct Sky {
     /// Whether the node takes requests.
-    pub up: Vec<bool>,
+    pub(crate) up: Vec<bool>,
     /// Whether the node's answers count: it runs, and has all that it once acknowledged.
-    pub counts: Vec<bool>,
+    pub(crate) counts: Vec<bool>,
     /// By speaker and listener: whether what the one says reaches the other in time.
-    pub hears: Vec<Vec<bool>>,
+    pub(crate) hears: Vec<Vec<bool>>,
 }
 
 /// What worked since when.
 #[derive(Clone, Debug)]
-pub struct Weather {
+pub(crate) struct Weather {
     nodes: usize,
     changes: Vec<(u64, Sky)>,
 }
@@ -21,7 +21,7 @@ pub struct Weather {
 impl Sky {
     /// Everything works.
     #[must_use]
-    pub fn clear(nodes: usize) -> Self {
+    pub(crate) fn clear(nodes: usize) -> Self {
         Self {
             up: vec![true; nodes],
             counts: vec![true; nodes],
@@ -51,7 +51,7 @@ impl Sky {
     /// With `stand_ins` every node may count, as fallbacks do for writes that are sloppy; else only
     /// the `owners` of the key. They alone know that there is nothing, so reads need them.
     #[must_use]
-    pub fn owes(
+    pub(crate) fn owes(
         &self,
         coordinator: usize,
         owners: &[usize],
@@ -69,12 +69,12 @@ impl Sky {
 impl Weather {
     /// Everything works.
     #[must_use]
-    pub fn new(nodes: usize) -> Self {
+    pub(crate) fn new(nodes: usize) -> Self {
         Self { nodes, changes: Vec::new() }
     }
 
     /// From `at_us` on this works; not before what was noted last.
-    pub fn note(&mut self, at_us: u64, sky: &Sky) {
+    pub(crate) fn note(&mut self, at_us: u64, sky: &Sky) {
         if self.changes.last().is_none_or(|(_, last)| last != sky) {
             self.changes.push((at_us, sky.clone()));
         }
@@ -82,7 +82,7 @@ impl Weather {
 
     /// What worked all the time from one moment to another.
     #[must_use]
-    pub fn during(&self, from_us: u64, to_us: u64) -> Sky {
+    pub(crate) fn during(&self, from_us: u64, to_us: u64) -> Sky {
         let mut sky = Sky::clear(self.nodes);
         let first = self.changes.partition_point(|&(at_us, _)| at_us <= from_us).saturating_sub(1);
         for (_, change) in self.changes[first..].iter().take_while(|&&(at_us, _)| at_us <= to_us) {
