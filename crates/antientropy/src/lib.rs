@@ -85,15 +85,15 @@ mod difference;
 mod exchange;
 mod ranges;
 mod rounds;
-mod sketch;
 mod sketch_exchange;
+
+pub use quorate_record::{Cell, Difference, Sketch, Symbol};
 
 pub use buckets::{BUCKETS, bucket_of, bucket_span, short_digest};
 pub use difference::Listing;
 pub use exchange::{Exchange, ExchangeAction, ExchangeEvent, Limits, MAX_SPANS, Outcome, Summary};
 pub use ranges::Ranges;
 pub use rounds::{Report, Rounds, RoundsStats};
-pub use sketch::{Cell, Difference, Sketch, Symbol};
 pub use sketch_exchange::{
     Differing, GroupSketch, MAX_GROUPS, Overview, SKETCH_CELLS, SketchExchange,
 };

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use quorate_record::Digest;
+use quorate_record::{Difference, Digest, Sketch, Symbol};
 
 use crate::buckets::{BUCKETS, bucket_of, bucket_span, short_digest};
 use crate::difference::Move;
 use crate::exchange::{Exchange, ExchangeAction, ExchangeEvent, Limits, Outcome, Summary};
 use crate::ranges::Ranges;
-use crate::sketch::{Difference, Sketch, Symbol};
 
 /// How many cells the sketches of an exchange have. A store does well to keep as many.
 pub const SKETCH_CELLS: usize = 64;

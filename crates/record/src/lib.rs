@@ -8,6 +8,9 @@
 //! Versions come from a [`HybridClock`] (Kulkarni et al., "Logical Physical Clocks", 2014) that
 //! never goes back, not over restarts either.
 //!
+//! Sets of records are compared without being sent: a [`Digest`] says whether two are the same, and
+//! of two [`Sketch`]es that are subtracted what differs can be [decoded](Sketch::decode).
+//!
 //! ```
 //! use quorate_record::{HybridClock, Key, NodeId, Record, Timestamp, Writer};
 //!
@@ -47,6 +50,7 @@ mod hint;
 mod key;
 mod node_id;
 mod record;
+mod sketch;
 mod version;
 mod view;
 
@@ -60,5 +64,6 @@ pub use hint::{Hint, HintKind, HintPlace, HintSummary, HintsFound, HintsHeld};
 pub use key::{Key, KeyError, MAX_KEY_BYTES};
 pub use node_id::{MAX_NODE_ID_BYTES, NodeId, NodeIdError};
 pub use record::{MAX_VALUE_BYTES, Record, Stamp};
+pub use sketch::{Cell, Difference, Sketch, Symbol};
 pub use version::{Timestamp, Version, VersionError, Writer};
 pub use view::RecordView;

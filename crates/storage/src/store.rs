@@ -17,8 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate_antientropy::Sketch;
-use quorate_record::{Digest, Key, Record, Stamp, Timestamp, Version, encode_record};
+use quorate_record::{Digest, Key, Record, Sketch, Stamp, Timestamp, Version, encode_record};
 
 use self::compaction::Compaction;
 use self::maintenance::Maintenance;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::sketch::Symbol;
+use crate::Symbol;
 
 const ALL: std::ops::RangeInclusive<u64> = 0..=u64::MAX;
 

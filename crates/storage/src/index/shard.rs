@@ -1,8 +1,7 @@
 use std::cmp::Ordering;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 
-use quorate_antientropy::Sketch;
-use quorate_record::Digest;
+use quorate_record::{Digest, Sketch};
 
 use super::leaf::{Leaf, gallop};
 use super::sketches::{self, Sketches};

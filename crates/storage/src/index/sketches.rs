@@ -1,4 +1,4 @@
-use quorate_antientropy::{Sketch, Symbol};
+use quorate_record::{Sketch, Symbol};
 
 use super::{Entry, Writers};
 

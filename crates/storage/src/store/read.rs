@@ -4,8 +4,7 @@ use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use quorate_antientropy::Sketch;
-use quorate_record::{Digest, Key, Record, RecordView, Stamp, Version, decode_record_view};
+use quorate_record::{Digest, Key, Record, RecordView, Sketch, Stamp, Version, decode_record_view};
 
 use super::{Core, KIND_RECORD};
 use crate::index::{Entry, Position, SHARDS, Shard, shard_of};

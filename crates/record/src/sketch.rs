@@ -1,6 +1,6 @@
 //! Sets that can be subtracted from each other without being sent.
 
-use quorate_record::Stamp;
+use crate::Stamp;
 
 /// What is known of one record: where its key lies, when it was written, and a hash of the rest.
 ///
@@ -129,7 +129,7 @@ const TWO_TO_32: f64 = 4_294_967_296.0;
 /// [decoded](Self::decode). The first cells of a sketch are a sketch of fewer cells.
 ///
 /// ```
-/// use quorate_antientropy::{Sketch, Symbol};
+/// use quorate_record::{Sketch, Symbol};
 ///
 /// let symbol = |token| Symbol { token, timestamp: 7, fingerprint: 0 };
 /// let mut local = Sketch::new(16);
