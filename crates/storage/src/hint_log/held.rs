@@ -60,7 +60,7 @@ struct Table {
     first_seq: u64,
     /// In seconds since the Unix epoch: frames count from here.
     base_s: u32,
-    /// No courtesy in it was taken on earlier, in seconds since the Unix epoch.
+    /// No courtesy in it was taken on earlier, in seconds since the Unix epoch; it may be that none was so early.
     courtesies_from_s: u32,
     /// By their offsets, and dead ones among them.
     frames: Vec<Facts>,
@@ -273,18 +273,15 @@ impl Held {
         max_bytes: u64,
     ) -> (Vec<Spot>, bool) {
         let until_s = u32::try_from(added_until_ms / 1000).unwrap_or(u32::MAX);
-        for table in self.tables.values_mut() {
-            if table.courtesies_from_s <= until_s {
-                table.courtesies_from_s =
-                    table.courtesies().map(|facts| table.added_s(facts)).min().unwrap_or(u32::MAX);
-            }
-        }
         let mut spots = Vec::new();
         let first = after.map_or(0, |after| after.segment);
-        for (&segment, table) in self.tables.range(first..) {
+        for (&segment, table) in self.tables.range_mut(first..) {
             if table.courtesies_from_s > until_s {
                 continue;
             }
+            // What was given up since the last look leaves the table with a time that is too early.
+            table.courtesies_from_s =
+                table.courtesies().map(|facts| table.added_s(facts)).min().unwrap_or(u32::MAX);
             let early = table.courtesies().filter(|facts| table.added_s(facts) <= until_s);
             let places = early.map(|facts| facts.spot(segment));
             let behind = places.filter(|spot| Some(spot.place) > after);
@@ -298,7 +295,8 @@ impl Held {
         (chosen, more)
     }
 
-    /// No courtesy was taken on earlier, in milliseconds since the Unix epoch; `None` if there is none.
+    /// No courtesy was taken on earlier, in milliseconds since the Unix epoch; `None` if there is none. It may be that
+    /// none was so early, or that there is none, until [`Self::courtesies`] has looked.
     pub(crate) fn courtesies_from_ms(&self) -> Option<u64> {
         let from_s = self.tables.values().map(|table| table.courtesies_from_s).min()?;
         (from_s < u32::MAX).then_some(u64::from(from_s) * 1000)
