@@ -95,7 +95,10 @@ pub enum DoctorError {
 const FORGETS: &str = "what was there cannot be read any more; the other replicas may have it";
 const REPLICAS: &str = "start the node as it is: what is missing comes back from the replicas by \
      anti-entropy. If this happens again, replace the disk";
-const NOT_NEEDED: &str = "nothing is lost: it is made from the log again";
+const NOT_NEEDED: &str = "no record is lost: the log has them all. Deleted keys may come back if their tombstones were \
+     forgotten; if no snapshot is left, the node knows that, begins another life, and the other owners fill it";
+const USE_ITS_PROGRAM: &str = "use the program that wrote it. If that is gone, remove the whole folder `snapshot` and \
+     not this file alone, or deleted keys may come back: the node then reads its log, and the other owners fill it";
 
 /// Reads every file of the stopped node in `dir`, whose keys are placed by `token_of`, and tells what is wrong.
 ///
@@ -200,7 +203,7 @@ impl Diagnosis {
                         None,
                         format!("it has format version {found}, which this program does not know"),
                         "no node of this version starts here",
-                        "use the program that wrote it, or remove the file: the log has everything",
+                        USE_ITS_PROGRAM,
                     ),
                     Err(BadSnapshot::Io(error)) => (
                         None,

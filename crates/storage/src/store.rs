@@ -513,7 +513,8 @@ impl Store {
     /// Writes the index into one file, so that the next opening need not read all of the log. Runs on the caller's
     /// thread while reads and writes go on; only one at a time.
     ///
-    /// Nothing is lost without it: the log has everything.
+    /// No record is lost without it: the log has them all. But deleted keys may be back if tombstones were forgotten and
+    /// no snapshot can be read, see [`Recovered::is_doubtful`].
     ///
     /// # Errors
     /// [`SnapshotError`]. It may have failed after the snapshot was in place, when tidying up.
