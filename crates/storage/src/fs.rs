@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+/// More than any of the small text files of a data folder has.
+const MAX_TEXT_BYTES: usize = 4096;
+
 /// An open file, read and written at explicit places and shared between threads.
 pub trait File: Send + Sync {
     /// Reads from byte `offset` on until `buf` is full or the file ends, and returns how many bytes it read.
@@ -172,6 +175,36 @@ impl File for fs::File {
 pub fn durable_replace(fs: &dyn Fs, from: &Path, to: &Path) -> io::Result<()> {
     fs.rename(from, to)?;
     fs.sync_dir(folder_of(to))
+}
+
+/// Writes a text file, whose name has no extension, so that after a loss of power it is either as it was or has all of
+/// `text`. It is written under its name with `.tmp` first.
+///
+/// # Errors
+/// As for [`durable_replace`]; if it was not written whole, nothing has changed.
+pub(crate) fn write_anew(fs: &dyn Fs, path: &Path, text: &str) -> io::Result<()> {
+    let unfinished = path.with_extension("tmp");
+    let file = fs.create(&unfinished)?;
+    file.write_at(text.as_bytes(), 0)?;
+    file.sync_data()?;
+    durable_replace(fs, &unfinished, path)
+}
+
+/// What a small text file says, up to [`MAX_TEXT_BYTES`]; `None` if there is none. What is no text reads as something
+/// that nobody wrote.
+///
+/// # Errors
+/// If the file system refuses.
+pub(crate) fn read_text(fs: &dyn Fs, path: &Path) -> io::Result<Option<String>> {
+    let file = match fs.open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = vec![0; MAX_TEXT_BYTES];
+    let len = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(len);
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Removes a file and makes that last.

@@ -6,13 +6,10 @@ use std::path::{Path, PathBuf};
 use quorate_record::NodeId;
 
 use crate::frame::checksum;
-use crate::fs::{Fs, create_dir_durably, durable_replace};
+use crate::fs::{Fs, create_dir_durably, read_text, write_anew};
 
 /// The version of the data folder that this code reads and writes.
 const FORMAT_VERSION: u32 = 1;
-
-/// More than this file ever has.
-const MAX_FILE_BYTES: usize = 4096;
 
 /// Whose data a folder holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,11 +99,11 @@ impl Meta {
         let path = dir.join("meta");
         let failed = |source| MetaError::Io { path: path.clone(), source };
         create_dir_durably(fs, dir).map_err(failed)?;
-        let Some(text) = read(fs, &path).map_err(failed)? else {
+        let Some(text) = read_text(fs, &path).map_err(failed)? else {
             if fs.list(&dir.join("log")).is_ok_and(|names| !names.is_empty()) {
                 return Err(MetaError::Missing { path });
             }
-            write(fs, dir, &path, &wanted.encode()).map_err(failed)?;
+            write_anew(fs, &path, &wanted.encode()).map_err(failed)?;
             return Ok(wanted);
         };
         let found = Meta::decode(&text).map_err(|bad| bad.at(path))?;
@@ -134,7 +131,7 @@ impl Meta {
     /// [`MetaError::Damaged`], [`MetaError::Version`], [`MetaError::Io`].
     pub fn read(fs: &dyn Fs, dir: &Path) -> Result<Option<Meta>, MetaError> {
         let path = dir.join("meta");
-        let text = match read(fs, &path) {
+        let text = match read_text(fs, &path) {
             Ok(text) => text,
             Err(source) => return Err(MetaError::Io { path, source }),
         };
@@ -150,9 +147,10 @@ impl Meta {
         let path = dir.join("meta");
         let incarnation = wall_ms.max(self.incarnation.saturating_add(1));
         let next = Meta { incarnation, ..*self };
-        write(fs, dir, &path, &next.encode())
-            .map_err(|source| MetaError::Io { path: path.clone(), source })?;
-        Ok(next)
+        match write_anew(fs, &path, &next.encode()) {
+            Ok(()) => Ok(next),
+            Err(source) => Err(MetaError::Io { path, source }),
+        }
     }
 
     fn encode(&self) -> String {
@@ -204,26 +202,6 @@ impl Bad {
             Bad::Version(found) => MetaError::Version { path, found, supported: FORMAT_VERSION },
         }
     }
-}
-
-fn read(fs: &dyn Fs, path: &Path) -> io::Result<Option<String>> {
-    let file = match fs.open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = vec![0; MAX_FILE_BYTES];
-    let len = file.read_at(&mut bytes, 0)?;
-    bytes.truncate(len);
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
-}
-
-fn write(fs: &dyn Fs, dir: &Path, path: &Path, text: &str) -> io::Result<()> {
-    let unfinished = dir.join("meta.tmp");
-    let file = fs.create(&unfinished)?;
-    file.write_at(text.as_bytes(), 0)?;
-    file.sync_data()?;
-    durable_replace(fs, &unfinished, path)
 }
 
 #[cfg(test)]

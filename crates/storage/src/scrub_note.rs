@@ -4,10 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::frame::checksum;
-use crate::fs::{Fs, durable_replace};
-
-/// More than this file ever has.
-const MAX_FILE_BYTES: usize = 4096;
+use crate::fs::{Fs, read_text, write_anew};
 
 /// How far scrubbing has come, as the file `scrub` of a data folder says it.
 ///
@@ -24,10 +21,7 @@ impl ScrubNote {
     /// What the file says; `None` if there is none, or none that makes sense.
     #[must_use]
     pub fn read(fs: &dyn Fs, dir: &Path) -> Option<Self> {
-        let file = fs.open(&dir.join("scrub")).ok()?;
-        let mut bytes = vec![0; MAX_FILE_BYTES];
-        let len = file.read_at(&mut bytes, 0).ok()?;
-        Self::decode(std::str::from_utf8(&bytes[..len]).ok()?)
+        Self::decode(&read_text(fs, &dir.join("scrub")).ok()??)
     }
 
     /// Writes the file anew.
@@ -35,11 +29,7 @@ impl ScrubNote {
     /// # Errors
     /// What the file system says; the file is as it was then, or has this.
     pub fn write(&self, fs: &dyn Fs, dir: &Path) -> io::Result<()> {
-        let unfinished = dir.join("scrub.tmp");
-        let file = fs.create(&unfinished)?;
-        file.write_at(self.encode().as_bytes(), 0)?;
-        file.sync_data()?;
-        durable_replace(fs, &unfinished, &dir.join("scrub"))
+        write_anew(fs, &dir.join("scrub"), &self.encode())
     }
 
     fn encode(&self) -> String {

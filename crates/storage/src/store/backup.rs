@@ -11,7 +11,7 @@ use quorate_record::NodeId;
 
 use super::{Core, Store};
 use crate::frame::checksum;
-use crate::fs::{Fs, create_dir_durably, durable_replace};
+use crate::fs::{Fs, create_dir_durably, write_anew};
 use crate::meta::{Meta, MetaError};
 use crate::newest::{Newest, NewestFile};
 use crate::queue::LogError;
@@ -333,14 +333,8 @@ impl Manifest {
     }
 
     fn write(&self, fs: &dyn Fs, dir: &Path) -> Result<(), BackupError> {
-        let (path, unfinished) = (dir.join(MANIFEST), dir.join("backup.tmp"));
-        let write = || {
-            let file = fs.create(&unfinished)?;
-            file.write_at(self.encode().as_bytes(), 0)?;
-            file.sync_data()?;
-            durable_replace(fs, &unfinished, &path)
-        };
-        write().map_err(failed(&path))
+        let path = dir.join(MANIFEST);
+        write_anew(fs, &path, &self.encode()).map_err(failed(&path))
     }
 
     fn read(fs: &dyn Fs, dir: &Path) -> Result<Self, BackupError> {
