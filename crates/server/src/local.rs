@@ -19,6 +19,9 @@ pub struct Local {
     pub hints: HintLog,
 }
 
+// What the store says of its buckets is taken for what comparisons ask of theirs.
+const _: () = assert!(quorate_storage::BUCKETS == quorate_antientropy::BUCKETS);
+
 /// Requests to the store that end later carry the node's id, and one bit to tell which kind of
 /// reply is expected.
 const PERSISTS: u64 = 1 << 63;

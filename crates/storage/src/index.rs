@@ -12,5 +12,5 @@ mod writers;
 
 pub(crate) use self::entry::{ENTRY_BYTES, Entry};
 pub(crate) use self::position::{BuildPositionHasher, Position, Secret};
-pub(crate) use self::shard::{Counts, Merged, SHARDS, Shard, shard_of};
+pub(crate) use self::shard::{BUCKETS, Counts, Merged, SHARDS, Shard, shard_of};
 pub(crate) use self::writers::{TooManyWriters, WriterId, Writers};

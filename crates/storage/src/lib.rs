@@ -78,7 +78,7 @@ pub use recovery::{Damage, Frame, OpenError, Recovery};
 pub use scrub_note::ScrubNote;
 pub use segments::SegmentInfo;
 pub use store::{
-    Applied, BackupError, BackupInfo, Bounds, CompactError, MAX_NOTES_BYTES, Recovered, Restored,
-    Scanned, ScrubPosition, Scrubbed, SnapshotError, SnapshotInfo, Step, Store, StoreOptions,
-    StoreStats, restore,
+    Applied, BUCKETS, BackupError, BackupInfo, Bounds, CompactError, MAX_NOTES_BYTES, Recovered,
+    Restored, Scanned, ScrubPosition, Scrubbed, SnapshotError, SnapshotInfo, Step, Store,
+    StoreOptions, StoreStats, restore,
 };

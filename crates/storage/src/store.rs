@@ -26,7 +26,7 @@ use self::shards::Shards;
 use self::snapshot::{Unpublished, publish, snapshot_number, snapshot_path, unfinished_path};
 use crate::completion::Completion;
 use crate::fs::{Fs, is_full};
-use crate::index::{ENTRY_BYTES, Position, SHARDS, Shard, TooManyWriters, shard_of};
+use crate::index::{self, ENTRY_BYTES, Position, SHARDS, Shard, TooManyWriters, shard_of};
 use crate::log::{Drive, Log, LogOptions, SyncPolicy};
 use crate::queue::{LogError, Ticket};
 use crate::read::ReadError;
@@ -47,6 +47,9 @@ pub(crate) const KIND_NOTES: u8 = 3;
 
 /// The most bytes that [`Store::keep_notes`] takes.
 pub const MAX_NOTES_BYTES: usize = 16 << 10;
+
+/// Into how many equal parts [`Store::bucket_digests`] cuts the token space.
+pub const BUCKETS: usize = SHARDS * index::BUCKETS;
 
 /// How a store behaves.
 #[derive(Clone, Debug)]
@@ -443,8 +446,8 @@ impl Store {
         sets.iter().map(sum).collect()
     }
 
-    /// One digest for each of the 4,096 equal parts of the token space that has tokens in `ranges`, which are disjoint and
-    /// in order: of what is in the ranges. The highest 12 bits of a token tell its part.
+    /// One digest for each of the [`BUCKETS`] equal parts of the token space that has tokens in `ranges`, which are
+    /// disjoint and in order: of what is in the ranges. The highest 12 bits of a token tell its part.
     #[must_use]
     pub fn bucket_digests(&self, ranges: &[RangeInclusive<u64>]) -> Vec<Digest> {
         self.core.bucket_digests(ranges)

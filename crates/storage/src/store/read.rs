@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quorate_record::{Digest, Key, Record, RecordView, Sketch, Stamp, Version, decode_record_view};
 
 use super::{Core, KIND_RECORD};
-use crate::index::{Entry, Position, SHARDS, Shard, shard_of};
+use crate::index::{Entry, Position, SHARDS, shard_of};
 use crate::read::ReadError;
 
 /// Some records, and how many more there are that could not be read.
@@ -167,13 +167,8 @@ impl Core {
         };
         for range in ranges.iter().filter(|range| !range.is_empty()) {
             for shard in shard_of(*range.start())..=shard_of(*range.end()) {
-                if self.shards.is_in_use(shard) {
-                    let part = self.shards.part(shard);
-                    part.index.bucket_digests(range, &self.shards.writers).for_each(&mut push);
-                } else {
-                    let empty = Shard::buckets_among(shard, range);
-                    empty.for_each(|bucket| push((bucket, Digest::default())));
-                }
+                let part = self.shards.part(shard);
+                part.index.bucket_digests(range, &self.shards.writers).for_each(&mut push);
             }
         }
         digests
