@@ -66,15 +66,15 @@ enum State {
 }
 
 #[derive(Clone, Debug)]
-enum Waiting {
+enum Waiting<S> {
     Overview,
     Sketches(Vec<Vec<u16>>),
     Pulling {
         push: Vec<u64>,
     },
     Pushing,
-    /// For answers to the exchange that lists.
-    Listing,
+    /// For the answer to this exchange, which lists.
+    Listing(Box<Exchange<S>>),
     Nothing,
 }
 
@@ -91,17 +91,15 @@ pub struct SketchExchange<S> {
     start_at: u64,
     seed: u64,
     passes: u64,
-    waiting: Waiting,
+    waiting: Waiting<S>,
     /// Buckets that this pass settles.
     batch: Vec<u16>,
     /// Groups of them that are to be asked for yet, and those whose sketches told too little.
     groups: VecDeque<Vec<u16>>,
-    unexplained: Vec<u16>,
     moves: Vec<Move>,
     /// What the two hold outside of the batch, if it is all that differs.
     rest: Option<(Digest, Digest)>,
     to_list: Vec<u16>,
-    listing: Option<Exchange<S>>,
     prefers_lists: bool,
     /// Below which each side has forgotten tombstones.
     forgotten: (u64, u64),
@@ -117,10 +115,9 @@ impl<S: Clone + Ord> SketchExchange<S> {
     /// [`Summary::resume_at`]. `seed` is for salts; no two exchanges should have the same.
     #[must_use]
     pub fn start(ranges: Ranges, resume_at: u64, seed: u64) -> Self {
-        let mut buckets = ranges.buckets();
+        let buckets = ranges.buckets();
         let first = buckets.partition_point(|bucket| *bucket < bucket_of(resume_at));
         let states = vec![State::Open; buckets.len()];
-        buckets.shrink_to_fit();
         let mut exchange = Self {
             ranges,
             start_at: buckets.get(first).map_or(0, |bucket| *bucket_span(*bucket).start()),
@@ -131,11 +128,9 @@ impl<S: Clone + Ord> SketchExchange<S> {
             waiting: Waiting::Nothing,
             batch: Vec::new(),
             groups: VecDeque::new(),
-            unexplained: Vec::new(),
             moves: Vec::new(),
             rest: None,
             to_list: Vec::new(),
-            listing: None,
             prefers_lists: false,
             forgotten: (0, 0),
             bucket_symbols: 0.0,
@@ -159,11 +154,9 @@ impl<S: Clone + Ord> SketchExchange<S> {
         let event = if buggify!(AbortExchange) { ExchangeEvent::Aborted } else { event };
         match (std::mem::replace(&mut self.waiting, Waiting::Nothing), event) {
             (Waiting::Nothing, _) => {}
-            (Waiting::Listing, event) => {
-                if let Some(listing) = &mut self.listing {
-                    listing.handle(event);
-                }
-                self.follow_listing();
+            (Waiting::Listing(mut listing), event) => {
+                listing.handle(event);
+                self.follow(listing);
             }
             (_, ExchangeEvent::Aborted) => self.finish(Outcome::Aborted),
             (Waiting::Overview, ExchangeEvent::Overview { local, remote }) => {
@@ -300,7 +293,7 @@ impl<S: Clone + Ord> SketchExchange<S> {
                     }
                     if found == Difference::default() && here.digest != there.digest {
                         // A sketch that is not what it should be, or a write meanwhile.
-                        self.unexplained.extend(group);
+                        self.to_list.extend(group);
                     } else {
                         self.moves.extend(moves(&self.without_forgotten(found)));
                     }
@@ -342,7 +335,6 @@ impl<S: Clone + Ord> SketchExchange<S> {
 
     fn move_records(&mut self) {
         let moves = std::mem::take(&mut self.moves);
-        self.to_list.append(&mut self.unexplained);
         if self.passes == 1 && self.rest.is_some() && self.to_list.is_empty() {
             self.differing = Some(Differing { keys: moves.len() as u64, counted: true });
         }
@@ -380,16 +372,12 @@ impl<S: Clone + Ord> SketchExchange<S> {
         let span = *bucket_span(first).start()..=*bucket_span(last).end();
         let parts: Vec<_> = self.ranges.within(&span).collect();
         let limits = Limits { leaf_records: LEAF_RECORDS, max_records: usize::MAX };
-        self.listing = Some(Exchange::start(Ranges::new(parts), limits, 0));
-        self.follow_listing();
+        self.follow(Box::new(Exchange::start(Ranges::new(parts), limits, 0)));
     }
 
-    fn follow_listing(&mut self) {
-        let Some(listing) = &mut self.listing else { return };
+    fn follow(&mut self, mut listing: Box<Exchange<S>>) {
         match listing.poll_action() {
-            None => self.waiting = Waiting::Listing, // the event was none of its
             Some(ExchangeAction::Done(of_listing)) => {
-                self.listing = None;
                 self.sum.pulled = self.sum.pulled.saturating_add(of_listing.pulled);
                 self.sum.pushed = self.sum.pushed.saturating_add(of_listing.pushed);
                 self.sum.left = self.sum.left.saturating_add(of_listing.left);
@@ -399,9 +387,10 @@ impl<S: Clone + Ord> SketchExchange<S> {
                     _ => self.list(),
                 }
             }
-            Some(action) => {
-                self.waiting = Waiting::Listing;
-                self.actions.push_back(action);
+            // None if the event was none of its.
+            action => {
+                self.actions.extend(action);
+                self.waiting = Waiting::Listing(listing);
             }
         }
     }
@@ -427,7 +416,6 @@ impl<S: Clone + Ord> SketchExchange<S> {
             outcome => outcome,
         };
         self.waiting = Waiting::Nothing;
-        self.listing = None;
         let resume_at = match outcome {
             Outcome::Aborted => last.unwrap_or(self.start_at),
             _ => self.start_at,
