@@ -32,6 +32,12 @@ impl Move {
     }
 }
 
+/// The tokens at which there is something to pull, and those at which there is something to push.
+pub(crate) fn ways(moves: &[Move]) -> (Vec<u64>, Vec<u64>) {
+    let tokens = |is: fn(&&Move) -> bool| moves.iter().filter(is).map(|m| m.token).collect();
+    (tokens(|m| m.pull > 0), tokens(|m| m.push > 0))
+}
+
 /// Where the two differ, by token.
 ///
 /// Where a token has several keys, a stamp does not say whose it is, so the records at that token

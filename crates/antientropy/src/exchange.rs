@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use quorate_record::Digest;
 
-use crate::difference::{Listing, Move, difference};
+use crate::difference::{Listing, Move, difference, ways};
 use crate::ranges::{Ranges, Span};
 use crate::sketch_exchange::{GroupSketch, Overview};
 
@@ -164,6 +164,33 @@ pub struct Summary {
     pub resume_at: u64,
 }
 
+impl Summary {
+    /// Counts what a pull brought, and what it did not.
+    pub(crate) fn count_pulled(&mut self, records: usize, left: usize) {
+        self.pulled = self.pulled.saturating_add(records);
+        self.left = self.left.saturating_add(left);
+    }
+
+    /// Counts what a push took there, and what it did not.
+    pub(crate) fn count_pushed(&mut self, records: usize, left: usize) {
+        self.pushed = self.pushed.saturating_add(records);
+        self.left = self.left.saturating_add(left);
+    }
+
+    /// The same at the end of the exchange, which is partial if something was left.
+    pub(crate) fn ended(self, outcome: Outcome, resume_at: u64) -> Self {
+        let outcome = match outcome {
+            Outcome::Complete if self.left > 0 => Outcome::Partial,
+            outcome => outcome,
+        };
+        Self { outcome, resume_at, ..self }
+    }
+
+    fn moved(&self) -> usize {
+        self.pulled.saturating_add(self.pushed)
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Work {
     Compare(Span),
@@ -200,11 +227,7 @@ pub struct Exchange<S> {
     whole: bool, // until the first digest, which is of everything, has been answered
     work: VecDeque<Work>, // in token order, beginning at `start_at`
     waiting: Waiting,
-    compared: u64,
-    pulled: usize,
-    pushed: usize,
-    left: usize,
-    unexplained: u64,
+    sum: Summary,
     actions: VecDeque<ExchangeAction>,
     stamps: std::marker::PhantomData<S>,
 }
@@ -226,11 +249,7 @@ impl<S: Clone + Ord> Exchange<S> {
             whole: true,
             work,
             waiting: Waiting::Nothing,
-            compared: 0,
-            pulled: 0,
-            pushed: 0,
-            left: 0,
-            unexplained: 0,
+            sum: Summary::default(),
             actions: VecDeque::new(),
             stamps: std::marker::PhantomData,
         };
@@ -251,13 +270,11 @@ impl<S: Clone + Ord> Exchange<S> {
                 self.plan(span, local, remote);
             }
             (Waiting::Pulling { push, cut_at, span }, ExchangeEvent::Pulled { records, left }) => {
-                self.pulled = self.pulled.saturating_add(records);
-                self.left = self.left.saturating_add(left);
+                self.sum.count_pulled(records, left);
                 self.push(push, cut_at, span);
             }
             (Waiting::Pushing { cut_at, .. }, ExchangeEvent::Pushed { records, left }) => {
-                self.pushed = self.pushed.saturating_add(records);
-                self.left = self.left.saturating_add(left);
+                self.sum.count_pushed(records, left);
                 self.go_on(cut_at);
             }
             (waiting, _) => self.waiting = waiting,
@@ -276,7 +293,7 @@ impl<S: Clone + Ord> Exchange<S> {
         let mut finer = Vec::new();
         for (&span, (local, remote)) in spans.iter().zip(local.iter().zip(remote)) {
             if local == remote {
-                self.compared = self.compared.saturating_add(local.count);
+                self.sum.compared = self.sum.compared.saturating_add(local.count);
             } else if local.count.max(remote.count) <= self.limits.leaf_records {
                 finer.push(Work::List(span));
             } else {
@@ -304,7 +321,7 @@ impl<S: Clone + Ord> Exchange<S> {
             return self.ask();
         }
         let listed = local.items.len().max(remote.items.len());
-        self.compared = self.compared.saturating_add(listed as u64);
+        self.sum.compared = self.sum.compared.saturating_add(listed as u64);
         let mut moves = if complete {
             difference(local.items, remote.items)
         } else {
@@ -312,13 +329,12 @@ impl<S: Clone + Ord> Exchange<S> {
             vec![Move::everything(span.first, local.items.len(), remote.items.len())]
         };
         if moves.is_empty() {
-            self.unexplained += 1;
+            self.sum.unexplained += 1;
             return self.ask();
         }
         moves.sort_unstable_by_key(|m| m.token.wrapping_sub(self.start_at));
         let cut_at = self.cut(&mut moves);
-        let pull: Vec<u64> = moves.iter().filter(|m| m.pull > 0).map(|m| m.token).collect();
-        let push: Vec<u64> = moves.iter().filter(|m| m.push > 0).map(|m| m.token).collect();
+        let (pull, push) = ways(&moves);
         if pull.is_empty() {
             return self.push(push, cut_at, span);
         }
@@ -328,14 +344,15 @@ impl<S: Clone + Ord> Exchange<S> {
 
     /// Keeps the moves that the limit allows; returns the token of the next.
     fn cut(&self, moves: &mut Vec<Move>) -> Option<u64> {
-        let allowed = self.limits.max_records.saturating_sub(self.moved());
+        let moved = self.sum.moved();
+        let allowed = self.limits.max_records.saturating_sub(moved);
         let mut records = 0;
         let fit = moves.iter().take_while(|m| {
             records += m.records();
             records <= allowed
         });
         // Keys that share a token can be more than the limit, and must move some time.
-        let kept = fit.count().max(usize::from(self.moved() == 0));
+        let kept = fit.count().max(usize::from(moved == 0));
         let cut_at = moves.get(kept).map(|m| m.token);
         moves.truncate(kept);
         cut_at
@@ -361,7 +378,7 @@ impl<S: Clone + Ord> Exchange<S> {
         let Some(&next) = self.work.front() else {
             return self.finish(Outcome::Complete, self.start_at);
         };
-        if self.moved() >= self.limits.max_records {
+        if self.sum.moved() >= self.limits.max_records {
             return self.finish(Outcome::Truncated, next.first());
         }
         if let Work::List(span) = next {
@@ -396,10 +413,6 @@ impl<S: Clone + Ord> Exchange<S> {
         }
     }
 
-    fn moved(&self) -> usize {
-        self.pulled.saturating_add(self.pushed)
-    }
-
     fn abort(&mut self, during: &Waiting) {
         let behind = match during {
             // Nothing is known yet of where the trouble lies.
@@ -414,21 +427,9 @@ impl<S: Clone + Ord> Exchange<S> {
     }
 
     fn finish(&mut self, outcome: Outcome, resume_at: u64) {
-        let outcome = match outcome {
-            Outcome::Complete if self.left > 0 => Outcome::Partial,
-            outcome => outcome,
-        };
         self.waiting = Waiting::Nothing;
         self.work.clear();
-        self.actions.push_back(ExchangeAction::Done(Summary {
-            outcome,
-            compared: self.compared,
-            pulled: self.pulled,
-            pushed: self.pushed,
-            left: self.left,
-            unexplained: self.unexplained,
-            resume_at,
-        }));
+        self.actions.push_back(ExchangeAction::Done(self.sum.ended(outcome, resume_at)));
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use quorate_record::{Difference, Digest, Sketch, Symbol};
 
 use crate::buckets::{BUCKETS, bucket_of, bucket_span, short_digest};
-use crate::difference::Move;
+use crate::difference::{Move, ways};
 use crate::exchange::{Exchange, ExchangeAction, ExchangeEvent, Limits, Outcome, Summary};
 use crate::ranges::Ranges;
 
@@ -166,13 +166,11 @@ impl<S: Clone + Ord> SketchExchange<S> {
                 self.decode(groups, local, remote);
             }
             (Waiting::Pulling { push }, ExchangeEvent::Pulled { records, left }) => {
-                self.sum.pulled = self.sum.pulled.saturating_add(records);
-                self.sum.left = self.sum.left.saturating_add(left);
+                self.sum.count_pulled(records, left);
                 self.push(push);
             }
             (Waiting::Pushing, ExchangeEvent::Pushed { records, left }) => {
-                self.sum.pushed = self.sum.pushed.saturating_add(records);
-                self.sum.left = self.sum.left.saturating_add(left);
+                self.sum.count_pushed(records, left);
                 self.list();
             }
             (waiting, _) => self.waiting = waiting,
@@ -338,8 +336,7 @@ impl<S: Clone + Ord> SketchExchange<S> {
         if self.passes == 1 && self.rest.is_some() && self.to_list.is_empty() {
             self.differing = Some(Differing { keys: moves.len() as u64, counted: true });
         }
-        let tokens = |is: fn(&&Move) -> bool| moves.iter().filter(is).map(|m| m.token).collect();
-        let (pull, push): (Vec<u64>, Vec<u64>) = (tokens(|m| m.pull > 0), tokens(|m| m.push > 0));
+        let (pull, push) = ways(&moves);
         if pull.is_empty() {
             return self.push(push);
         }
@@ -378,9 +375,8 @@ impl<S: Clone + Ord> SketchExchange<S> {
     fn follow(&mut self, mut listing: Box<Exchange<S>>) {
         match listing.poll_action() {
             Some(ExchangeAction::Done(of_listing)) => {
-                self.sum.pulled = self.sum.pulled.saturating_add(of_listing.pulled);
-                self.sum.pushed = self.sum.pushed.saturating_add(of_listing.pushed);
-                self.sum.left = self.sum.left.saturating_add(of_listing.left);
+                self.sum.count_pulled(of_listing.pulled, of_listing.left);
+                self.sum.count_pushed(of_listing.pushed, 0);
                 self.sum.unexplained += of_listing.unexplained;
                 match of_listing.outcome {
                     Outcome::Aborted => self.finish(Outcome::Aborted),
@@ -411,16 +407,12 @@ impl<S: Clone + Ord> SketchExchange<S> {
 
     fn finish(&mut self, outcome: Outcome) {
         let last = self.batch.last().map(|bucket| bucket_span(*bucket).end().wrapping_add(1));
-        let outcome = match outcome {
-            Outcome::Complete if self.sum.left > 0 => Outcome::Partial,
-            outcome => outcome,
-        };
         self.waiting = Waiting::Nothing;
         let resume_at = match outcome {
             Outcome::Aborted => last.unwrap_or(self.start_at),
             _ => self.start_at,
         };
-        self.actions.push_back(ExchangeAction::Done(Summary { outcome, resume_at, ..self.sum }));
+        self.actions.push_back(ExchangeAction::Done(self.sum.ended(outcome, resume_at)));
     }
 }
 
