@@ -201,9 +201,7 @@ impl HintBook {
     /// The durable queue has read what [`HintAction::Read`] number `batch` asked for, or could not.
     pub fn read(&mut self, batch: u64, found: Option<HintsFound>, now: Instant) {
         self.learn(found.as_ref());
-        let mut targets = self.targets.iter_mut();
-        let reading = targets.find(|(_, known)| known.handoff.is_reading(batch));
-        let Some((&target, known)) = reading else { return };
+        let Some((target, known)) = reading(&mut self.targets, batch) else { return };
         let Some(HintsFound { hints, last, .. }) = found else {
             known.handoff.end();
             let error = "the hints cannot be read".to_owned();
@@ -237,8 +235,7 @@ impl HintBook {
     /// There is something more urgent to do than reading for `batch`: it is tried again soon.
     pub fn postponed(&mut self, batch: u64, now: Instant) {
         self.learn(None);
-        let mut targets = self.targets.values_mut();
-        if let Some(known) = targets.find(|known| known.handoff.is_reading(batch)) {
+        if let Some((_, known)) = reading(&mut self.targets, batch) {
             known.handoff.end();
             known.handoff.postpone(now);
         }
@@ -471,11 +468,7 @@ impl HintBook {
         self.oldest.answered(found.map(|found| found.held.oldest_version));
         let Some(found) = found else { return };
         for (target, bytes) in &found.lost {
-            let known = self.target(*target);
-            known.count = known.count.saturating_sub(1);
-            known.bytes = known.bytes.saturating_sub(*bytes);
-            self.totals.count = self.totals.count.saturating_sub(1);
-            self.totals.bytes = self.totals.bytes.saturating_sub(*bytes);
+            self.count_out(*target, *bytes);
             self.totals.damaged += 1;
         }
         for (target, held) in &found.held.targets {
@@ -483,6 +476,15 @@ impl HintBook {
                 known.oldest_added_ms = held.oldest_added_ms;
             }
         }
+    }
+
+    /// A hint that the book has no pair for is gone from the durable queue.
+    fn count_out(&mut self, target: NodeId, bytes: u64) {
+        let known = self.target(target);
+        known.count = known.count.saturating_sub(1);
+        known.bytes = known.bytes.saturating_sub(bytes);
+        self.totals.count = self.totals.count.saturating_sub(1);
+        self.totals.bytes = self.totals.bytes.saturating_sub(bytes);
     }
 
     fn has_room(&self, bytes: u64) -> bool {
@@ -563,6 +565,13 @@ impl Oldest {
             self.version = least(version, self.since_asked);
         }
     }
+}
+
+/// The target that `batch` is being read for. Of the targets alone, so that the rest of the book can be used meanwhile.
+fn reading(targets: &mut BTreeMap<NodeId, Target>, batch: u64) -> Option<(NodeId, &mut Target)> {
+    let mut targets = targets.iter_mut();
+    let reading = targets.find(|(_, known)| known.handoff.is_reading(batch));
+    reading.map(|(&target, known)| (target, known))
 }
 
 fn least(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {

@@ -152,12 +152,12 @@ impl Pair {
     /// Forgets all that the target has now that it has `taken`; returns the version up to which the
     /// durable queue may forget too.
     pub(crate) fn taken(&mut self, taken: &Record) -> Option<Version> {
-        let before = (self.durable.clone(), self.pending.len());
-        self.durable.take_if(|held| held.record <= *taken);
+        let pending = self.pending.len();
+        let was_durable = self.durable.take_if(|held| held.record <= *taken).is_some();
         self.pending.retain(|(_, held)| held.record > *taken);
         let mut left = self.durable.iter().chain(self.pending.iter().map(|(_, held)| held));
         let queued = left.any(|held| held.record.version <= taken.version);
-        let changed = before != (self.durable.clone(), self.pending.len());
+        let changed = was_durable || self.pending.len() < pending;
         (changed && !queued).then_some(taken.version)
     }
 

@@ -147,17 +147,12 @@ impl HintBook {
         if self.changed.contains(&(target, key.clone())) {
             return;
         }
-        let known = self.target(target);
-        let version = match known.pairs.get(&key) {
+        let version = match self.target(target).pairs.get(&key) {
             Some(pair) if !pair.is_droppable() => return,
             Some(_) => self.change(target, &key, |pair| pair.drop_durable()),
             None if hint.kind == HintKind::Owed && !planted!(OwedHintDropped) => return,
             None => {
-                let bytes = hint_bytes(hint);
-                known.count = known.count.saturating_sub(1);
-                known.bytes = known.bytes.saturating_sub(bytes);
-                self.totals.count = self.totals.count.saturating_sub(1);
-                self.totals.bytes = self.totals.bytes.saturating_sub(bytes);
+                self.count_out(target, hint_bytes(hint));
                 Some(hint.record.version)
             }
         };
