@@ -7,10 +7,11 @@ use quorate_record::{Hint, HintKind, Key, NodeId, Timestamp};
 use siphasher::sip::SipHasher13;
 
 use super::pages::Pages;
+use crate::frame::ALIGN_BYTES;
 use crate::queue::Place;
 
 /// What frames begin at multiples of, and offsets and lengths are counted in here.
-const UNIT_BYTES: u64 = 8;
+const UNIT_BYTES: u64 = ALIGN_BYTES as u64;
 
 /// Every hint, by a hash of its key and by its place.
 ///
@@ -211,7 +212,7 @@ impl Held {
     /// Where the hints may be that have this key, for one target or all.
     pub(crate) fn candidates(&self, target: Option<NodeId>, key: &Key) -> Vec<Spot> {
         let hash = self.hash(key);
-        let target = target.map(|target| self.targets.iter().position(|other| *other == target));
+        let target = target.map(|target| self.known(target));
         let Some(base) = self.tables.first_key_value().map(|(number, _)| *number) else {
             return Vec::new();
         };
@@ -223,7 +224,7 @@ impl Held {
                 let place = Place { segment, offset: u64::from(entry.offset) * UNIT_BYTES };
                 let table = self.tables.get(&segment)?;
                 let facts = &table.frames[table.find(place)?];
-                let is_for = |target: Option<usize>| target == Some(facts.target.into());
+                let is_for = |target: Option<u16>| target == Some(facts.target);
                 target.is_none_or(is_for).then_some(Spot { place, bytes: facts.bytes() })
             })
             .collect()
@@ -238,10 +239,7 @@ impl Held {
         max_hints: usize,
         max_bytes: u64,
     ) -> Vec<Spot> {
-        let number = self.targets.iter().position(|other| *other == target);
-        let Some(number) = number.and_then(|number| u16::try_from(number).ok()) else {
-            return Vec::new();
-        };
+        let Some(number) = self.known(target) else { return Vec::new() };
         let is_for = move |facts: &Facts| facts.target == number;
         let has = move |table: &Table| table.shares.contains_key(&number);
         let behind = self.spots(after, has, is_for);
@@ -334,13 +332,20 @@ impl Held {
         })
     }
 
+    /// The number of a target that there was a hint for.
+    fn known(&self, target: NodeId) -> Option<u16> {
+        let number = self.targets.iter().position(|other| *other == target)?;
+        u16::try_from(number).ok()
+    }
+
     fn number_of(&mut self, target: NodeId) -> Option<u16> {
-        let number = self.targets.iter().position(|other| *other == target);
-        let number = u16::try_from(number.unwrap_or(self.targets.len())).ok()?;
-        if usize::from(number) == self.targets.len() {
-            self.targets.push(target);
+        let known = self.known(target);
+        if known.is_some() {
+            return known;
         }
-        Some(number)
+        let next = u16::try_from(self.targets.len()).ok()?;
+        self.targets.push(target);
+        Some(next)
     }
 
     fn hash(&self, key: &Key) -> u32 {
@@ -389,7 +394,8 @@ impl Facts {
     }
 
     fn bytes(&self) -> u32 {
-        (self.length & LENGTH).saturating_mul(8)
+        let bytes = u64::from(self.length & LENGTH) * UNIT_BYTES;
+        u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 
     fn spot(&self, segment: u64) -> Spot {
