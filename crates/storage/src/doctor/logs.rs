@@ -15,7 +15,7 @@ use crate::newest::NewestFile;
 use crate::recovery::{Damage, Frame};
 use crate::released::ReleasedFile;
 use crate::segment::{DATA_OFFSET, segment_number, segment_path};
-use crate::store::{KIND_CEILING, KIND_NOTES, KIND_RECORD};
+use crate::store::{KIND_CEILING, KIND_NOTES, KIND_RECORD, Notes};
 
 /// What the frames of a log hold.
 pub(super) struct Logs {
@@ -28,7 +28,7 @@ impl Logs {
         holds: |frame| match frame.kind {
             KIND_RECORD => decode_record_view(frame.payload).ok().map(|_| true),
             KIND_CEILING => (frame.payload.len() == 8).then_some(false),
-            KIND_NOTES => (frame.payload.len() >= 16).then_some(false),
+            KIND_NOTES => Notes::decode(frame.payload).map(|_| false),
             _ => None,
         },
     };
