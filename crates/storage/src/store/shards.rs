@@ -164,12 +164,12 @@ impl Shards {
     }
 
     pub(crate) fn account(&self) -> MutexGuard<'_, Account> {
-        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.account)
     }
 
     /// One part of [`SHARDS`].
     pub(crate) fn part(&self, number: usize) -> MutexGuard<'_, Part> {
-        self.parts[number].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.parts[number])
     }
 
     /// Whether there may be anything in the index of a part.
@@ -503,7 +503,7 @@ impl Shards {
     }
 
     fn ready(&self) -> MutexGuard<'_, Vec<Completion<Applied>>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ready)
     }
 }
 
@@ -742,7 +742,7 @@ impl<T: Ord + Clone> Latest<T> {
 impl Moves {
     /// Why a frame was not written again, if one was not since this was asked last.
     pub(crate) fn take_failure(&self) -> Option<LogError> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.failure).take()
     }
 
     /// Bytes of frames whose outcome is open.
@@ -763,7 +763,7 @@ impl Moves {
     fn settle(&self, bytes: u64, error: Option<&LogError>) {
         match error {
             Some(error) => {
-                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+                *lock(&self.failure) = Some(error.clone());
             }
             None => {
                 self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
