@@ -330,7 +330,7 @@ impl HintLog {
             if state.is_moving() { Vec::new() } else { state.held.oldest(MOVE_BATCH_BYTES) }
         };
         // Not under the lock: the files that nobody has read for longest are the ones not in memory.
-        let hints = self.read_all(spots).map_err(|error| match error {
+        let hints = self.read_all(&spots).map_err(|error| match error {
             ReadError::Io(error) => error,
             error => io::Error::other(error),
         })?;
@@ -412,7 +412,7 @@ impl HintLog {
             segment: *segment,
             offset: *offset,
         });
-        let read = self.read_all(spots)?;
+        let read = self.read_all(&spots)?;
         let state = self.shared.lock();
         let stay = |(hint, spot): (Hint, Spot)| state.stays(&hint, spot.place).then_some(hint);
         let hints = read.into_iter().filter_map(stay).collect();
@@ -427,7 +427,7 @@ impl HintLog {
     fn read_stable(&self, choose: impl Fn(&State) -> Vec<Spot>) -> Result<Vec<Hint>, ReadError> {
         loop {
             let spots = choose(&self.shared.lock());
-            let read = self.read_all(spots.clone())?;
+            let read = self.read_all(&spots)?;
             let state = self.shared.lock();
             if spots.iter().all(|spot| state.held.is_live(spot.place)) {
                 let stay =
@@ -438,9 +438,9 @@ impl HintLog {
     }
 
     /// Reads hints; those that are damaged are gone from now on.
-    fn read_all(&self, spots: Vec<Spot>) -> Result<Vec<(Hint, Spot)>, ReadError> {
+    fn read_all(&self, spots: &[Spot]) -> Result<Vec<(Hint, Spot)>, ReadError> {
         let mut hints = Vec::with_capacity(spots.len());
-        for spot in spots {
+        for &spot in spots {
             match self.read(spot) {
                 Ok(hint) => hints.push((hint, spot)),
                 Err(ReadError::Damaged) => self.shared.lock().lose(spot),
