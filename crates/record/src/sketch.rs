@@ -1,7 +1,5 @@
 //! Sets that can be subtracted from each other without being sent.
 
-use crate::Stamp;
-
 /// What is known of one record: where its key lies, when it was written, and a hash of the rest.
 ///
 /// Any set of pairs of a key's hash and a version can be made of these: `fingerprint` is then zero,
@@ -17,14 +15,7 @@ pub struct Symbol {
 }
 
 impl Symbol {
-    /// The symbol of a record with this stamp.
-    #[must_use]
-    pub fn new(token: u64, stamp: &Stamp, is_tombstone: bool) -> Self {
-        let timestamp = stamp.version.timestamp.bits();
-        Self::hashed(token, timestamp, stamp.digest_hash(token), is_tombstone)
-    }
-
-    /// The same where the [hash](Stamp::digest_hash) of the record is known.
+    /// The symbol of a record whose [hash](crate::Stamp::digest_hash) is this.
     #[must_use]
     pub fn hashed(token: u64, timestamp: u64, digest_hash: u64, is_tombstone: bool) -> Self {
         let upper = u32::try_from(digest_hash >> u32::BITS).expect("half of the bits");
@@ -204,12 +195,6 @@ impl Sketch {
         }
     }
 
-    /// Whether there seems to be nothing in it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.cells.iter().all(|cell| *cell == Cell::default())
-    }
-
     /// The symbols of a [difference](Self::subtract), or `None` if there are more than its cells
     /// tell. Takes time in proportion to the cells.
     #[must_use]
@@ -239,6 +224,11 @@ impl Sketch {
         difference.local.sort_unstable();
         difference.remote.sort_unstable();
         (!self.cells.is_empty() && self.is_empty()).then_some(difference)
+    }
+
+    /// Whether there seems to be nothing in it.
+    fn is_empty(&self) -> bool {
+        self.cells.iter().all(|cell| *cell == Cell::default())
     }
 
     fn change(&mut self, symbol: &Symbol, hash: u64, by: i16) {

@@ -617,9 +617,11 @@ impl Disk {
                     let mut group =
                         GroupSketch { digest: Digest::default(), sketch: Sketch::new(cells) };
                     for (token, _, record) in self.within(ranges) {
-                        let stamp = record.stamp();
-                        group.digest.add(stamp.digest_hash(token));
-                        group.sketch.add(&Symbol::new(token, &stamp, record.is_tombstone()));
+                        let hash = record.stamp().digest_hash(token);
+                        let timestamp = record.version.timestamp.bits();
+                        let is_tombstone = record.is_tombstone();
+                        group.digest.add(hash);
+                        group.sketch.add(&Symbol::hashed(token, timestamp, hash, is_tombstone));
                     }
                     group
                 };
