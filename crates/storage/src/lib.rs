@@ -49,7 +49,6 @@ mod frame;
 pub mod fs;
 mod hint_log;
 mod in_flight;
-#[allow(dead_code, unused_imports, reason = "the store is not built on it yet")]
 mod index;
 mod log;
 mod meta;
