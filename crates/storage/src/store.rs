@@ -145,8 +145,8 @@ pub struct Recovered {
     pub clock_ceiling: Option<Timestamp>,
     /// What [`Store::keep_notes`] kept last.
     pub notes: Option<Vec<u8>>,
-    /// Whether keys may be there that were deleted: tombstones were forgotten, and the snapshots that do without what
-    /// these had hidden cannot be read. It must be compared with other replicas before anybody relies on it.
+    /// Whether keys may be there that were deleted: tombstones were forgotten, and the newest snapshot, which does
+    /// without what these had hidden, cannot be read. It must be compared with other replicas before anybody relies on it.
     pub is_doubtful: bool,
 }
 
@@ -517,7 +517,7 @@ impl Store {
     /// thread while reads and writes go on; only one at a time.
     ///
     /// No record is lost without it: the log has them all. But deleted keys may be back if tombstones were forgotten and
-    /// no snapshot can be read, see [`Recovered::is_doubtful`].
+    /// the newest snapshot cannot be read, see [`Recovered::is_doubtful`].
     ///
     /// # Errors
     /// [`SnapshotError`]. It may have failed after the snapshot was in place, when tidying up.

@@ -68,9 +68,10 @@ impl Core {
         shards.account().applied_seq = log.stats().last_seq;
         recovered.clock_ceiling = shards.durable_ceiling().map(|(ceiling, _)| ceiling);
         recovered.notes = shards.durable_notes().map(|(notes, _)| notes.text.to_vec());
-        recovered.is_doubtful = recovered.snapshot.is_none()
-            && shards.horizon() > Timestamp::ZERO
-            && !is_whole(&log.segments());
+        // The newest snapshot does without the segments of forgotten tombstones; an older one, or none, may not.
+        let is_newest = recovered.snapshot.is_some() && recovered.bad_snapshots.is_empty();
+        recovered.is_doubtful =
+            !is_newest && shards.horizon() > Timestamp::ZERO && !is_whole(&log.segments());
         for number in 0..SHARDS {
             shards.drop_tombstones(number, usize::MAX);
         }

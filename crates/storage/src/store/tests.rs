@@ -873,6 +873,37 @@ fn tombstones_below_the_horizon_go_and_what_they_hid_does_not_come_back() {
     assert!(open(&fs).1.is_doubtful, "a scan may find what tombstones had hidden");
 }
 
+/// An older snapshot has the records that tombstones deleted which a newer one had no need of any more.
+#[test]
+fn a_store_that_falls_back_to_an_older_snapshot_is_doubtful_once_tombstones_were_forgotten() {
+    for (horizon, is_doubtful) in [(0, false), (1_000, true)] {
+        let (fs, store) = store();
+        for number in 1..=60 {
+            put(&store, number, number * 7 + 1);
+        }
+        store.snapshot().unwrap();
+        for number in 1..=30 {
+            put(&store, number, number * 7 + 7);
+            put(&store, 60, 500 + number);
+        }
+        keep(&store, horizon, b"");
+        assert_eq!(
+            store.drop_tombstones(None, usize::MAX),
+            (if horizon > 0 { 30 } else { 0 }, None)
+        );
+        store.snapshot().unwrap();
+        compact(&store);
+        let fs = fs.crash(Crash::Nothing);
+        let newest = snapshots(&fs).into_iter().max().unwrap();
+        fs.tamper(&newest, |bytes| bytes[50] ^= 1).unwrap();
+        let (again, found) = open(&fs);
+        assert!(found.snapshot.is_some(), "the older one is good");
+        let stats = again.stats();
+        assert_eq!(stats.keys - stats.tombstones > 30, is_doubtful, "deleted keys are back");
+        assert_eq!((found.bad_snapshots.len(), found.is_doubtful), (1, is_doubtful));
+    }
+}
+
 #[test]
 fn kept_sketches_are_those_of_the_records() {
     let fs = FaultFs::new();
