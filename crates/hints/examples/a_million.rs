@@ -107,14 +107,16 @@ impl Desk {
         }
     }
 
-    /// Lets the targets take the batches that were sent to them; false if there were none.
-    fn deliver(&mut self) -> bool {
+    /// Lets the targets take the batches that were sent to them, and time pass.
+    fn deliver(&mut self) {
         let batches = std::mem::take(&mut self.batches);
         for &(_, batch, len) in &batches {
             self.book.delivered(batch, &vec![Handed::Taken; len], now());
         }
+        if self.book.next_wake().is_some_and(|at| at <= now()) {
+            self.book.tick(now(), 0);
+        }
         self.drive();
-        !batches.is_empty()
     }
 
     fn count(&self, target: NodeId) -> u64 {
