@@ -25,7 +25,7 @@ pub struct Found {
     pub what: String,
 }
 
-/// The profile under which a bug shows itself best, and a seed of it that does, unless it is [rare](RARE).
+/// The profile under which a bug shows itself best, and a seed of it that does.
 #[must_use]
 pub fn known(bug: Bug) -> (Profile, u64) {
     let (profile, seed) = match bug {
@@ -76,20 +76,15 @@ pub fn known(bug: Bug) -> (Profile, u64) {
         Bug::FailedWriteAcked => ("disk", 22),
         Bug::BelowIsAnAck => ("graves", 96),
         Bug::DeadHintRestamped => ("graves", 4),
-        Bug::DeadIsKept => ("graves", 0),
-        Bug::FloorIgnored => ("graves", 0),
+        Bug::DeadIsKept => ("late", 71),
+        Bug::FloorIgnored => ("late", 679),
         Bug::OldExchangeCounts => ("graves", 8),
-        Bug::OneExchangeIsEnough => ("lives", 0),
+        Bug::OneExchangeIsEnough => ("thin", 4),
         Bug::CountsAtOnce => ("lives", 74),
-        Bug::NoFence => ("lives", 0),
+        Bug::NoFence => ("late", 812),
     };
     (Profile::named(profile).expect("the table names profiles that there are"), seed)
 }
-
-/// Bugs of which no seed is known yet: it takes a coincidence of several losses to see them. A model of one key that did
-/// nothing else needed 40,000 to 3,000,000 runs for each.
-pub const RARE: &[Bug] =
-    &[Bug::DeadIsKept, Bug::FloorIgnored, Bug::OneExchangeIsEnough, Bug::NoFence];
 
 /// Plants a bug and runs `seeds` of a profile, one after the other, until it is found.
 ///

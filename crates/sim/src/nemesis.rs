@@ -268,6 +268,7 @@ impl Nemesis {
                 self.plan_in(ms(0), Plan::Clog { node, span }, world);
             }
             Fault::Swizzle => self.swizzle(world),
+            Fault::Ragged => self.ragged(node, world),
             Fault::CrashLoop => self.plan_in(ms(0), Plan::CrashAgain { node, times: 4 }, world),
             Fault::Kill => self.down(node, Loss::Process, world),
             Fault::PowerLoss => {
@@ -400,6 +401,22 @@ impl Nemesis {
             let (from, to) = (times(place), times(chosen.len() + freed));
             self.plan_in(from, Plan::Clog { node, span: to - from }, world);
         }
+    }
+
+    /// What a node sends is lost, held up or neither, as it may be, on the way to each other one.
+    fn ragged(&mut self, node: usize, world: &mut World) {
+        let mut cuts = Vec::new();
+        for other in (0..world.nodes()).filter(|&other| other != node) {
+            match self.random.below(3) {
+                0 => cuts.push((node, other)),
+                1 => {
+                    let span = self.random.between(ms(1_000), ms(10_000));
+                    world.hold_up(node, other, span);
+                }
+                _ => {}
+            }
+        }
+        self.part(cuts, world);
     }
 
     fn halves(&mut self, nodes: usize) -> (Vec<usize>, Vec<usize>) {

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     ops::RangeInclusive,
+    time::Duration,
 };
 
 use quorate_planted::Site;
@@ -99,6 +100,9 @@ faults! {
     Clog, Partition, "node clogged";
     /// Times a minute that some nodes are clogged one after the other and set free in another order.
     Swizzle, Partition, "nodes clogged one by one";
+    /// Times a minute that what one node sends is lost on its way to some, held up for up to 10 seconds on its way to
+    /// others, and comes to the rest.
+    Ragged, Partition, "some messages lost, some held up";
 
     /// Times a minute that a process is killed.
     Kill, Process, "process killed";
@@ -191,6 +195,10 @@ pub struct Profile {
     pub nodes: &'static [usize],
     /// How many client operations a run has.
     pub operations: RangeInclusive<u64>,
+    /// How many keys these are about.
+    pub keys: RangeInclusive<u64>,
+    /// How long a client waits for an answer.
+    pub timeout: Duration,
     /// The chance that a run may count fallbacks at all.
     pub sloppy: f64,
     /// The chance that all requests of a run are atomic.
@@ -270,6 +278,27 @@ const ROT: &[(Fault, f64, f64)] = &[
     (Fault::StraySector, 0.0, 3.0),
 ];
 const LOSS: &[(Fault, f64, f64)] = &[(Fault::Wipe, 0.0, 8.0), (Fault::OldCopy, 0.0, 16.0)];
+const LATE: &[(Fault, f64, f64)] = &[
+    (Fault::Wipe, 4.0, 14.0),
+    (Fault::OldCopy, 0.0, 20.0),
+    (Fault::Delay, 1.0, 20.0),
+    (Fault::Loss, 0.0, 0.2),
+    (Fault::Ragged, 4.0, 20.0),
+    (Fault::Isolate, 0.0, 6.0),
+    (Fault::OneWay, 0.0, 6.0),
+];
+const THIN: &[(Fault, f64, f64)] = &[
+    (Fault::Wipe, 4.0, 14.0),
+    (Fault::OldCopy, 0.0, 20.0),
+    (Fault::Delay, 1.0, 60.0),
+    (Fault::Loss, 0.0, 0.3),
+    (Fault::Spike, 0.0, 0.05),
+    (Fault::Reordering, 0.0, 1.0),
+    (Fault::Isolate, 0.0, 14.0),
+    (Fault::OneWay, 0.0, 14.0),
+    (Fault::Clog, 0.0, 20.0),
+    (Fault::Pause, 0.0, 10.0),
+];
 const CLIENT: &[(Fault, f64, f64)] = &[(Fault::Cancel, 0.0, 0.1), (Fault::Retry, 0.0, 0.5)];
 
 /// What may leave a replica without a hint that nothing but a comparison makes up for, and what only comparisons do.
@@ -363,6 +392,24 @@ impl Profile {
             }
             .with_sloppy(1.0),
             Self {
+                nodes: &[3, 3, 4],
+                timeout: Duration::from_secs(4),
+                ..Self::of_few_keys(
+                    "thin",
+                    "disks are lost, and nodes cut off, one after the other: hardly more nodes than owners, few keys",
+                    THIN,
+                )
+            },
+            Self {
+                nodes: &[4, 4, 5],
+                timeout: Duration::from_secs(8),
+                ..Self::of_few_keys(
+                    "late",
+                    "writes are under way while disks are lost and tombstones forgotten: few keys, patient clients",
+                    LATE,
+                )
+            },
+            Self {
                 rot: 1.0,
                 ..Self::of(
                     "rot",
@@ -399,6 +446,20 @@ impl Profile {
         faults.map(|(fault, _)| fault.name()).chain(sites).chain(rare.iter().copied()).collect()
     }
 
+    /// What becomes of a few keys while nodes lose their disks and forget tombstones.
+    fn of_few_keys(name: &'static str, about: &'static str, faults: &[(Fault, f64, f64)]) -> Self {
+        Self {
+            keys: 1..=4,
+            swarm: 1.0,
+            atomic: 0.0,
+            forgets: true,
+            sites: 0.1,
+            without_sites: &[Site::RefuseClient],
+            ..Self::of(name, about, &[faults])
+        }
+        .with_sloppy(0.0)
+    }
+
     fn of(name: &'static str, about: &'static str, families: &[&[(Fault, f64, f64)]]) -> Self {
         let faults = families.iter().flat_map(|family| family.iter());
         Self {
@@ -406,6 +467,8 @@ impl Profile {
             about,
             nodes: &[3, 4, 5, 5, 5, 5, 6, 7],
             operations: 600..=1_400,
+            keys: 3..=40,
+            timeout: Duration::from_millis(800),
             sloppy: 0.5,
             atomic: 0.1,
             forgets: false,

@@ -387,6 +387,7 @@ impl Run {
             Fault::AllDown,
             Fault::Clog,
             Fault::Swizzle,
+            Fault::Ragged,
             // No bound holds where clocks are wrong without one.
             Fault::Leap,
             Fault::FarFuture,

@@ -130,6 +130,13 @@ impl World {
         self.network.clog(other, one, until_us);
     }
 
+    /// Holds up, for so long, all that a node sends to another from now on.
+    pub fn hold_up(&mut self, from: usize, to: usize, span: Duration) {
+        let until_us = self.now_us + micros(span);
+        self.remark(|| format!("what {} sends {} is held up for {span:?}", name(from), name(to)));
+        self.network.clog(from, to, until_us);
+    }
+
     /// Ends a node's process once so many more of its actions have been carried out.
     pub fn end_after_actions(&mut self, node: usize, actions: u32, loss: Loss) {
         self.machines[node].ends_after_actions = Some((actions, loss));
