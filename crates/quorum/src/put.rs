@@ -450,7 +450,9 @@ impl<I: Clone + Ord, V: Clone + Ord> Put<I, V> {
     fn replace(&mut self, seat: usize, now: Instant) {
         let in_time =
             self.waiting.iter().any(|waiting| waiting.seat == seat && waiting.late_at.is_some());
-        if !in_time && !self.seats[seat].is_covered() && self.round != Round::Asking {
+        // While an atomic write awaits its version, nobody may be given another.
+        let is_unversioned = self.atomic && (self.round == Round::Asking || self.restamping);
+        if !in_time && !self.seats[seat].is_covered() && !is_unversioned {
             self.ask_stand_in(seat, now);
         }
     }

@@ -747,6 +747,21 @@ fn an_atomic_write_that_all_nodes_refused_as_below_has_another_version() {
 }
 
 #[test]
+fn while_an_atomic_write_awaits_another_version_nobody_is_sent_the_old_one() {
+    let mut case = Case::atomic(&["a", "b", "c", "f"], &[]);
+    case.actions();
+    case.on(told("a", None));
+    case.on(told("b", None));
+    case.on(PutEvent::Restamped { version: 31 });
+    case.on(below("a", Second, 40));
+    case.on(below("b", Second, 41));
+    assert_eq!(case.on(below("c", Second, 42)), [Restamp { above: 42 }]);
+    assert_eq!(case.on(PutEvent::Void { from: "a" }), []);
+    let again = case.on(PutEvent::Restamped { version: 43 });
+    assert!(again.contains(&send("b", Third)) && again.contains(&send("c", Third)), "{again:?}");
+}
+
+#[test]
 fn a_replica_that_lost_data_has_the_record_and_does_not_count() {
     let mut case = Case::sent(&["a", "b", "c"], &[], 2, false);
     assert_eq!(case.on(PutEvent::Uncounted { from: "a", round: First }), []);

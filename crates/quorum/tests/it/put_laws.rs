@@ -31,7 +31,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (any::<usize>(), 0usize..5).prop_map(|(which, how)| Step::End { which, how }),
         1 => any::<usize>().prop_map(|which| Step::Repeat { which }),
-        1 => (0u8..9, any::<bool>(), 0usize..5)
+        1 => (0u8..9, any::<bool>(), 0usize..6)
             .prop_map(|(node, second, how)| Step::Claim { node, second, how }),
         2 => (any::<usize>(), prop::bool::weighted(0.8))
             .prop_map(|(which, well)| Step::Serve { which, well }),
@@ -47,6 +47,7 @@ fn answer(from: u8, round: Round, how: usize) -> Event {
         0 => PutEvent::Stored { from, round },
         1 => PutEvent::Superseded { from, round, by },
         4 if round != Round::Asking => PutEvent::Below { from, round, by },
+        5 => PutEvent::Void { from },
         2 => PutEvent::Failed { from, round, failure: Failure::Refused },
         _ => PutEvent::Failed { from, round, failure: Failure::Unknown },
     }
