@@ -150,7 +150,7 @@ impl Node {
             },
             Ok(Response::Put(PutOutcome::Stored)) => PutEvent::Stored { from, round },
             Ok(Response::Put(PutOutcome::Superseded(by))) => {
-                // An atomic write has one version only, in what is its second round.
+                // An atomic write has one version only.
                 let plain = self.writes.get(&id).is_some_and(|write| !write.atomic);
                 let again = plain && round > Round::First;
                 self.counters.superseded_again += u64::from(again);

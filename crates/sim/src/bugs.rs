@@ -80,7 +80,7 @@ pub fn known(bug: Bug) -> (Profile, u64) {
         Bug::FloorIgnored => ("late", 679),
         Bug::OldExchangeCounts => ("graves", 8),
         Bug::OneExchangeIsEnough => ("thin", 4),
-        Bug::CountsAtOnce => ("lives", 74),
+        Bug::CountsAtOnce => ("lives", 32),
         Bug::NoFence => ("late", 812),
     };
     (Profile::named(profile).expect("the table names profiles that there are"), seed)

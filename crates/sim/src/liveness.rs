@@ -29,10 +29,10 @@ pub fn run_liveness(scenario: &Scenario, with_log: bool) -> Report {
     let keys: Vec<Key> = keys.collect();
     let core = choose(&run.world, &keys, &scenario.quorum, &mut random);
     let members: Vec<String> = core.members.iter().map(|&node| name(node).to_string()).collect();
-    run.world.remark(|| format!("only {} are well from now on", members.join(", ")));
     run.nemesis.heal_core(&mut run.world, &core.members);
     if !core.members.iter().all(|&node| run.world.counts(node)) {
         // They wait for nodes outside of the core, with which nobody else can fill them.
+        run.world.remark(|| "all are well until those count that stay so".to_owned());
         let all: Vec<usize> = (0..run.world.nodes()).collect();
         run.nemesis.heal_core(&mut run.world, &all);
         run.world.run_for(longest_pause(&run.world, &all) + TO_SETTLE);
@@ -40,6 +40,7 @@ pub fn run_liveness(scenario: &Scenario, with_log: bool) -> Report {
             run.world.breaks("a core is not filled although all nodes are well".to_owned());
         }
     }
+    run.world.remark(|| format!("only {} are well from now on", members.join(", ")));
     break_for_good(&mut run.world, &core.members, &mut random);
     run.world.run_for(longest_pause(&run.world, &core.members) + TO_SETTLE);
     run.hear();

@@ -95,8 +95,8 @@ pub enum DoctorError {
 const FORGETS: &str = "what was there cannot be read any more; the other replicas may have it";
 const REPLICAS: &str = "start the node as it is: what is missing comes back from the replicas by \
      anti-entropy. If this happens again, replace the disk";
-const NOT_NEEDED: &str = "no record is lost: the log has them all. Deleted keys may come back if their tombstones were \
-     forgotten; if no snapshot is left, the node knows that, begins another life, and the other owners fill it";
+const RECORDS_ARE_SAFE: &str = "no record is lost: the log has them all. Deleted keys may come back if their tombstones \
+     were forgotten: the node then begins another life, and the other owners fill it";
 const USE_ITS_PROGRAM: &str = "use the program that wrote it. If that is gone, remove the whole folder `snapshot` and \
      not this file alone, or deleted keys may come back: the node then reads its log, and the other owners fill it";
 
@@ -196,7 +196,7 @@ impl Diagnosis {
                     Err(BadSnapshot::Damaged { offset }) => (
                         Some(offset),
                         "it is not what was written".to_owned(),
-                        NOT_NEEDED,
+                        RECORDS_ARE_SAFE,
                         "start the node: it sets the file aside",
                     ),
                     Err(BadSnapshot::Version(found)) => (
@@ -208,7 +208,7 @@ impl Diagnosis {
                     Err(BadSnapshot::Io(error)) => (
                         None,
                         format!("it cannot be read: {error}"),
-                        NOT_NEEDED,
+                        RECORDS_ARE_SAFE,
                         "look at the disk",
                     ),
                 };

@@ -145,7 +145,7 @@ impl Catching {
         self.looked_at.is_none_or(|at| now() - at >= LOOK_EVERY)
     }
 
-    /// Takes in what everybody holds now; whether the node has caught up.
+    /// Looks how far hints and, if it is awaited, the node have come; whether the node has caught up.
     pub(crate) fn look(&mut self, cluster: &Cluster, places: &Places) -> bool {
         self.looked_at = Some(now());
         let Some(awaited) = &self.awaited else {

@@ -873,7 +873,7 @@ fn tombstones_below_the_horizon_go_and_what_they_hid_does_not_come_back() {
     assert!(open(&fs).1.is_doubtful, "a scan may find what tombstones had hidden");
 }
 
-/// An older snapshot has the records that tombstones deleted which a newer one had no need of any more.
+/// The older snapshot still names records whose tombstones were forgotten before the newer one.
 #[test]
 fn a_store_that_falls_back_to_an_older_snapshot_is_doubtful_once_tombstones_were_forgotten() {
     for (horizon, is_doubtful) in [(0, false), (1_000, true)] {
