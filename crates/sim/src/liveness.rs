@@ -30,13 +30,14 @@ pub fn run_liveness(scenario: &Scenario, with_log: bool) -> Report {
     let core = choose(&run.world, &keys, &scenario.quorum, &mut random);
     let members: Vec<String> = core.members.iter().map(|&node| name(node).to_string()).collect();
     run.nemesis.heal_core(&mut run.world, &core.members);
-    if !core.members.iter().all(|&node| run.world.counts(node)) {
+    let counts = |world: &World| core.members.iter().all(|&node| world.counts(node));
+    if !counts(&run.world) {
         // They wait for nodes outside of the core, with which nobody else can fill them.
         run.world.remark(|| "all are well until those count that stay so".to_owned());
         let all: Vec<usize> = (0..run.world.nodes()).collect();
         run.nemesis.heal_core(&mut run.world, &all);
         run.world.run_for(longest_pause(&run.world, &all) + TO_SETTLE);
-        if !core.members.iter().all(|&node| run.world.counts(node)) {
+        if !counts(&run.world) {
             run.world.breaks("a core is not filled although all nodes are well".to_owned());
         }
     }

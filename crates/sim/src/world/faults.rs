@@ -124,10 +124,8 @@ impl World {
 
     /// Holds up, for so long, all that two nodes send each other from now on.
     pub fn clog(&mut self, one: usize, other: usize, span: Duration) {
-        let until_us = self.now_us + micros(span);
-        self.remark(|| format!("{} and {} are clogged for {span:?}", name(one), name(other)));
-        self.network.clog(one, other, until_us);
-        self.network.clog(other, one, until_us);
+        self.hold_up(one, other, span);
+        self.hold_up(other, one, span);
     }
 
     /// Holds up, for so long, all that a node sends to another from now on.
