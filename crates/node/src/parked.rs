@@ -89,7 +89,7 @@ impl Node {
                 }
                 (Parked::Restamp { write }, None) => self.restamp(write, now),
                 (Parked::Restamp { write }, Some(why)) => {
-                    self.note_refusal(write, &why);
+                    self.note_refusal(write, why);
                     self.write_event(write, PutEvent::RestampFailed, now);
                 }
             }

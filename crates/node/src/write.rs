@@ -138,14 +138,20 @@ impl Node {
         let event = match outcome {
             Ok(Response::Version(holds)) => PutEvent::Told { from, holds },
             Ok(Response::Put(PutOutcome::Below(by))) => {
-                self.counters.below += 1;
-                // What follows will be above it, even if this write may not be sent again. A floor too far ahead moves nothing.
-                let _ = self.clock.observe(by, now.wall_ms);
+                self.told_floor(by, now);
                 PutEvent::Below { from, round, by: Version::buried(by) }
             }
             Ok(Response::Uncounted(response)) => match *response {
                 Response::Put(PutOutcome::Stored | PutOutcome::Superseded(_))
                 | Response::Version(_) => PutEvent::Uncounted { from, round },
+                // It has not stored it, whether it counts or not.
+                Response::Put(PutOutcome::Below(by)) => {
+                    self.told_floor(by, now);
+                    PutEvent::Failed { from, round, failure: Missing::Refused }
+                }
+                Response::Put(PutOutcome::Refused(why)) | Response::Refused(why) => {
+                    self.refused(id, from, round, why)
+                }
                 _ => PutEvent::Failed { from, round, failure: Missing::Unknown },
             },
             Ok(Response::Put(PutOutcome::Stored)) => PutEvent::Stored { from, round },
@@ -157,13 +163,31 @@ impl Node {
                 PutEvent::Superseded { from, round, by }
             }
             Ok(Response::Put(PutOutcome::Refused(why)) | Response::Refused(why)) => {
-                self.note_refusal(id, &why);
-                PutEvent::Failed { from, round, failure: certainty(&why) }
+                self.refused(id, from, round, why)
             }
             Ok(_) => PutEvent::Failed { from, round, failure: Missing::Unknown },
             Err(failure) => PutEvent::Failed { from, round, failure },
         };
         self.write_event(id, event, now);
+    }
+
+    /// A replica has found a write below its floor.
+    fn told_floor(&mut self, floor: Timestamp, now: Now) {
+        self.counters.below += 1;
+        // What follows will be above it, even if this write may not be sent again. A floor too far ahead moves nothing.
+        let _ = self.clock.observe(floor, now.wall_ms);
+    }
+
+    fn refused(
+        &mut self,
+        id: u64,
+        from: NodeId,
+        round: Round,
+        why: Refusal,
+    ) -> PutEvent<NodeId, Version> {
+        let failure = certainty(&why);
+        self.note_refusal(id, why);
+        PutEvent::Failed { from, round, failure }
     }
 
     pub(crate) fn write_timer_fired(&mut self, id: u64, now: Now) {
@@ -173,9 +197,9 @@ impl Node {
         self.write_event(id, PutEvent::TimerFired, now);
     }
 
-    pub(crate) fn note_refusal(&mut self, id: u64, why: &Refusal) {
+    pub(crate) fn note_refusal(&mut self, id: u64, why: Refusal) {
         if let Some(write) = self.writes.get_mut(&id) {
-            write.reason = Some(why.clone());
+            write.reason = Some(why);
         }
     }
 
