@@ -81,6 +81,10 @@ torture *args:
 overload *args:
     scripts/overload "$@"
 
+# A node that missed 200,000 writes comes back while clients go on, with hints and without
+catch-up *args:
+    scripts/catch-up "$@"
+
 # The store beside redb, sled, fjall and RocksDB: see benches/peers/README.md
 peers *args:
     cd benches/peers && cargo run --release -- "$@"

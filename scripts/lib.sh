@@ -174,6 +174,14 @@ stop_all() {
     for id in $(ids); do stop_node "$id" "$1"; done
 }
 
+missed=0
+# bar WHAT FIGURE TEST BOUND: prints a figure and whether it meets its bar.
+bar() {
+    local verdict=ok
+    awk -v a="$2" -v b="$4" "BEGIN {exit !(a $3 b)}" || { verdict=MISSED && missed=1; }
+    printf '  %-62s %12s  %s %-10s %s\n' "$1" "$2" "$3" "$4" "$verdict"
+}
+
 # Starts a cluster of three nodes of this script's own, on ports and in a folder that nobody else
 # uses; both are given back when the script ends.
 own_cluster() {

@@ -3,14 +3,14 @@
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quorate_record::{
     Hint, HintKind, HintSummary, HintsFound, HintsHeld, Key, NodeId, Record, Timestamp, Version,
 };
 
 use self::sweep::Sweep;
-use crate::handoff::{Handoff, MAX_BATCH_BYTES};
+use crate::handoff::{GENTLE_WINDOW, Handoff, MAX_BATCH_BYTES, MAX_WINDOW};
 use crate::pair::{Held, Pair};
 use crate::{Handed, HintAction, HintOptions, HintStats, Offer, Refusal, TargetStats};
 
@@ -40,7 +40,8 @@ pub struct HintBook {
     /// Pairs that changed since the durable queue was asked for hints: what it answers of them may
     /// be out of date.
     changed: BTreeSet<(NodeId, Key)>,
-    next_id: u64, // of requests, batches and offers alike
+    pause: Duration, // after each batch
+    next_id: u64,    // of requests, batches and offers alike
     clock: Option<(Instant, u64)>,
     totals: HintStats,
     actions: VecDeque<HintAction>,
@@ -88,6 +89,7 @@ impl HintBook {
             sweep: Sweep::default(),
             oldest: Oldest::default(),
             changed: BTreeSet::new(),
+            pause: Duration::ZERO,
             next_id: 0,
             clock: None,
             totals: HintStats::default(),
@@ -198,6 +200,12 @@ impl HintBook {
         self.came_back(target, &sent);
     }
 
+    /// How long each delivery to a target leaves the time to what is more urgent, after each batch and until this is
+    /// said again; batches have no more than [`GENTLE_WINDOW`](crate::GENTLE_WINDOW) records meanwhile. No time at first.
+    pub fn set_pause(&mut self, pause: Duration) {
+        self.pause = pause;
+    }
+
     /// The durable queue has read what [`HintAction::Read`] number `batch` asked for, or could not.
     pub fn read(&mut self, batch: u64, found: Option<HintsFound>, now: Instant) {
         self.learn(found.as_ref());
@@ -244,6 +252,7 @@ impl HintBook {
     /// The target of `batch` answered: one outcome per record, in their order. An answer to any batch
     /// but the present one of a target changes nothing.
     pub fn delivered(&mut self, batch: u64, outcomes: &[Handed], now: Instant) {
+        let pause = self.pause;
         let Some((target, known)) = self.delivering(batch) else { return };
         let sent = known.handoff.end();
         if outcomes.len() != sent.len() {
@@ -253,7 +262,7 @@ impl HintBook {
         }
         let refused = outcomes.iter().filter(|&&outcome| outcome == Handed::Refused).count();
         if refused == 0 {
-            known.handoff.succeeded();
+            known.handoff.succeeded(pause, now);
         } else {
             let error = format!("refused {refused} of {} records", sent.len());
             known.handoff.failed(target, error, refused < sent.len(), now);
@@ -439,10 +448,11 @@ impl HintBook {
             return;
         }
         self.ask();
-        let batch = self.take_id();
+        let (batch, is_gentle) = (self.take_id(), !self.pause.is_zero());
         let handoff = &mut self.target(target).handoff;
         handoff.begin_reading(batch);
-        let max_hints = if buggify!(OneHintABatch) { 1 } else { handoff.window() };
+        let most = if is_gentle { GENTLE_WINDOW } else { MAX_WINDOW };
+        let max_hints = if buggify!(OneHintABatch) { 1 } else { handoff.window().min(most) };
         let after = handoff.last_place();
         let max_bytes = MAX_BATCH_BYTES;
         self.actions.push_back(HintAction::Read { target, batch, after, max_hints, max_bytes });

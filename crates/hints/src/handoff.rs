@@ -9,6 +9,8 @@ use quorate_record::{HintPlace, Key, NodeId, Record};
 pub const FIRST_WINDOW: usize = 8;
 /// The most records in a batch.
 pub const MAX_WINDOW: usize = 256;
+/// The most records in a batch while there is something more urgent to do, which waits for as long as a batch takes.
+pub const GENTLE_WINDOW: usize = 64;
 /// The most that the hints of a batch take, as [`hint_bytes`](crate::hint_bytes) counts; a single
 /// larger one goes alone.
 pub const MAX_BATCH_BYTES: u64 = 1 << 20;
@@ -33,7 +35,7 @@ pub enum HandoffState {
     Idle,
     /// A batch is on its way.
     Delivering,
-    /// The last batch failed or was postponed, and the next one has to wait a little.
+    /// The last batch failed or was postponed, or leaves time to what is more urgent, and the next one has to wait a little.
     BackingOff,
 }
 
@@ -155,10 +157,14 @@ impl Handoff {
         }
     }
 
-    pub(crate) fn succeeded(&mut self) {
+    /// All of a batch was taken, and the next one may follow after a pause.
+    pub(crate) fn succeeded(&mut self, pause: Duration, now: Instant) {
         let grown = if self.window < self.careful_from { self.window } else { SLOW_GROWTH };
         self.window = (self.window + grown).min(MAX_WINDOW);
         self.failures = 0;
+        if !pause.is_zero() {
+            self.step = Step::BackingOff { until: now + pause };
+        }
     }
 
     /// Backs off; `progress` says that something was taken all the same.
@@ -241,7 +247,7 @@ mod tests {
         let mut windows = Vec::new();
         for _ in 0..6 {
             windows.push(handoff.window());
-            handoff.succeeded();
+            handoff.succeeded(Duration::ZERO, origin());
         }
         assert_eq!(windows, [8, 16, 32, 64, 128, 256]);
         assert_eq!(handoff.window(), 256);
@@ -254,10 +260,10 @@ mod tests {
     #[test]
     fn after_a_busy_target_the_window_feels_its_way() {
         let mut handoff = Handoff::new();
-        (0..6).for_each(|_| handoff.succeeded());
+        (0..6).for_each(|_| handoff.succeeded(Duration::ZERO, origin()));
         handoff.yields("overloaded".to_owned(), origin());
         assert_eq!(handoff.window(), 128);
-        (0..3).for_each(|_| handoff.succeeded());
+        (0..3).for_each(|_| handoff.succeeded(Duration::ZERO, origin()));
         assert_eq!(handoff.window(), 152);
     }
 
@@ -266,7 +272,7 @@ mod tests {
         let now = origin();
         let mut handoff = Handoff::new();
         handoff.up();
-        (0..5).for_each(|_| handoff.succeeded());
+        (0..5).for_each(|_| handoff.succeeded(Duration::ZERO, origin()));
         handoff.failed(target(), "lost".to_owned(), false, now);
         assert!(!handoff.may_begin(now));
         handoff.up();

@@ -82,8 +82,8 @@ mod stats;
 pub use action::{DropReason, Handed, HintAction, Offer, Refusal};
 pub use book::HintBook;
 pub use handoff::{
-    FIRST_WINDOW, HandoffState, LONGEST_BACKOFF, MAX_BATCH_BYTES, MAX_WINDOW, POSTPONED_FOR,
-    SHORTEST_BACKOFF,
+    FIRST_WINDOW, GENTLE_WINDOW, HandoffState, LONGEST_BACKOFF, MAX_BATCH_BYTES, MAX_WINDOW,
+    POSTPONED_FOR, SHORTEST_BACKOFF,
 };
 pub use options::HintOptions;
 pub use pair::hint_bytes;

@@ -2,6 +2,13 @@ use std::time::{Duration, Instant};
 
 /// How long is looked at together.
 const WINDOW: Duration = Duration::from_millis(100);
+/// How long after a client's request background work leaves time to more of them.
+const SERVING_FOR: Duration = Duration::from_millis(100);
+/// By so much requests may always take longer than at best before background work yields.
+const UNNOTICED: Duration = Duration::from_micros(100);
+/// The least pause of a stream of background work, and the longest: it goes on, whatever it does to clients.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(30);
 /// How long after a refusal background work waits.
 const PRESSED_FOR: Duration = Duration::from_millis(200);
 /// When what is ready waits longer than this for its turn, on average, the node takes in fewer: who is
@@ -28,6 +35,20 @@ pub(crate) struct Admission {
     under_way: usize,
     window: Window,
     last_refused: Option<Instant>,
+    last_served: Option<Instant>,
+    pace: Pace,
+}
+
+/// How much time background work leaves to clients, found out by what it does to them.
+///
+/// Each of its streams pauses after each batch. While requests take about as long as they do at best, the pauses become
+/// shorter, until there are none; when they take longer, pauses double. That is how LEDBAT (RFC 6817) keeps a transfer that
+/// is not urgent from being noticed by others.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    pause: Duration,
+    /// How long requests take at best, on average over a [`WINDOW`]. It follows when that grows, slowly.
+    best: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,12 +65,22 @@ impl Admission {
     /// At most `most` at once, and fewer when they take longer than `target`.
     pub(crate) fn new(most: usize, target: Duration) -> Self {
         let window = Window::default();
-        Self { target, most, limit: most, under_way: 0, window, last_refused: None }
+        Self {
+            target,
+            most,
+            limit: most,
+            under_way: 0,
+            window,
+            last_refused: None,
+            last_served: None,
+            pace: Pace::default(),
+        }
     }
 
     /// Whether one more may begin; if so, it counts until [`left`](Self::left).
     pub(crate) fn enter(&mut self, now: Instant) -> bool {
         self.turn(now);
+        self.serves(now);
         let admitted = self.under_way < self.limit;
         if admitted {
             self.under_way += 1;
@@ -58,6 +89,19 @@ impl Admission {
             self.last_refused = Some(now);
         }
         admitted
+    }
+
+    /// A client waits for this node, if only behind a peer.
+    pub(crate) fn serves(&mut self, now: Instant) {
+        self.last_served = Some(now);
+    }
+
+    /// How long each stream of background work pauses after a batch, for the good of clients. Not at all if none had
+    /// requests of late.
+    pub(crate) fn pause(&self, now: Instant) -> Duration {
+        let is_serving =
+            self.last_served.is_some_and(|at| now.saturating_duration_since(at) < SERVING_FOR);
+        if is_serving { self.pace.pause } else { Duration::ZERO }
     }
 
     /// One that was let in is answered.
@@ -111,7 +155,29 @@ impl Admission {
         } else if count > 0 {
             self.limit = (self.limit + self.limit / 16 + 1).min(self.most);
         }
+        if count > 0 {
+            self.pace.turn(total / count);
+        }
         self.window = Window { end: Some(now + WINDOW), peak: self.under_way, ..Window::default() };
+    }
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { pause: LONGEST_PAUSE, best: None }
+    }
+}
+
+impl Pace {
+    /// Requests took `mean` on average of late.
+    fn turn(&mut self, mean: Duration) {
+        let best = self.best.map_or(mean, |best| mean.min(best + best / 1_024));
+        self.best = Some(best);
+        self.pause = match mean <= best + best / 2 + UNNOTICED {
+            true if self.pause <= SHORTEST_PAUSE => Duration::ZERO,
+            true => self.pause - self.pause / 8,
+            false => (self.pause * 2).clamp(SHORTEST_PAUSE * 2, LONGEST_PAUSE),
+        };
     }
 }
 
@@ -187,6 +253,25 @@ mod tests {
         assert_eq!(lag(0, 100, MS * 5), 4_096);
         assert_eq!(lag(100, 500, MS * 40), LEAST);
         assert_eq!(lag(600, 2_000, MS * 5), 4_096);
+    }
+
+    #[test]
+    fn background_work_pauses_until_clients_do_not_notice_it() {
+        let (mut admission, start) = (Admission::new(4_096, MS * 200), origin());
+        let mut serve = |from: u32, times: u32, took: Duration| {
+            for i in from..from + times {
+                assert!(admission.enter(start + MS * 10 * i));
+                admission.left();
+                admission.succeeded(took);
+            }
+            let now = start + MS * 10 * (from + times);
+            (admission.pause(now), admission.pause(now + SERVING_FOR))
+        };
+        assert_eq!(serve(0, 10, MS * 3), (LONGEST_PAUSE, Duration::ZERO), "nobody is served then");
+        assert_eq!(serve(10, 1_000, MS * 3), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(serve(1_010, 200, MS * 9).0, LONGEST_PAUSE);
+        assert_eq!(serve(1_210, 1_000, MS * 4).0, Duration::ZERO, "up to a half more");
+        assert_eq!(serve(2_210, 200, MS * 7).0, LONGEST_PAUSE);
     }
 
     #[test]

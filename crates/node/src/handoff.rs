@@ -105,6 +105,7 @@ impl Node {
     }
 
     pub(crate) fn run_hints(&mut self, now: Now) {
+        self.hints.set_pause(self.admission.pause(now.instant));
         while let Some(action) = self.hints.poll_action() {
             match action {
                 HintAction::Persist { id, hint } => {

@@ -37,12 +37,11 @@ const UNASKED_EVERY: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// The most records of a batch while clients are served, who wait for as long as a batch takes.
+const GENTLE_BATCH: usize = 64;
+
 /// After so many waits in a row it is given up.
 const MOST_WAITS: u32 = 30;
-
-/// Between two batches an exchange leaves as much time to clients as the first one took, but no more
-/// than this.
-const LONGEST_YIELD: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct Reconcile {
@@ -319,7 +318,9 @@ impl Node {
 
     /// Fetches the next batch of what is to move, or reports that all of it has.
     fn fetch_next(&mut self, peer: NodeId, now: Now) {
-        let most = self.reconcile.limits.max_records.min(MAX_ITEMS);
+        let is_gentle = self.is_settled() && !self.admission.pause(now.instant).is_zero();
+        let most = if is_gentle { GENTLE_BATCH } else { MAX_ITEMS };
+        let most = self.reconcile.limits.max_records.min(most);
         let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
         let Step::Move { way, tokens, began, .. } = &mut running.step else { return };
         *began = now.instant;
@@ -415,14 +416,14 @@ impl Node {
 
     /// Passes records that were fetched from one side on to the other.
     fn forward(&mut self, peer: NodeId, fetched: Vec<(Key, Record)>, now: Now) {
-        let most = self.reconcile.limits.max_records.min(MAX_ITEMS);
         let own = self.id;
         let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
+        let asked = running.asked.as_ref().map_or(0, Asked::tokens);
         let Step::Move { way, tokens, left, .. } = &mut running.step else { return };
         let token = |(key, _): &(Key, Record)| quorate_ring::token(key.as_bytes());
         let answered = match fetched.last().map(token) {
             Some(last) => tokens.partition_point(|token| *token <= last),
-            None => most.min(tokens.len()),
+            None => asked.min(tokens.len()),
         };
         let mut found: Vec<u64> = fetched.iter().map(token).collect();
         found.dedup();
@@ -444,7 +445,7 @@ impl Node {
     }
 
     fn moved(&mut self, peer: NodeId, count: usize, outcomes: &[PutOutcome], now: Now) {
-        let busy = self.admission.is_busy();
+        let (pause, is_settled) = (self.admission.pause(now.instant), self.is_settled());
         let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
         if outcomes.len() != count {
             return running.abort("an answer to something else");
@@ -473,8 +474,10 @@ impl Node {
         *left += refused;
         let source = if *way == Way::Pull { peer } else { self.id };
         let took = now.instant.saturating_duration_since(*began);
-        if busy && !took.is_zero() {
-            running.paused_until = Some(now.instant + took.min(LONGEST_YIELD));
+        // A node that does not count yet is in a hurry: it leaves clients half of the time.
+        let pause = if is_settled { pause } else { pause.min(took) };
+        if !pause.is_zero() {
+            running.paused_until = Some(now.instant + pause);
         } else {
             self.fetch_next(peer, now);
         }

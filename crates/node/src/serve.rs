@@ -47,6 +47,9 @@ pub(crate) struct MergeBatch {
 impl Node {
     /// Does what `origin` asks of this node as a replica.
     pub(crate) fn serve(&mut self, origin: Origin, body: Request, now: Now) {
+        if let Request::Put { .. } | Request::Get { .. } | Request::Version { .. } = body {
+            self.admission.serves(now.instant);
+        }
         match body {
             Request::Ping { .. } => {
                 self.respond(origin, Response::Pong { wall_ms: now.wall_ms });

@@ -45,6 +45,16 @@ pub(super) struct Asked {
     pub(super) part: Part,
 }
 
+impl Asked {
+    /// How many tokens records are asked for of.
+    pub(super) fn tokens(&self) -> usize {
+        match &self.body {
+            Request::Fetch { tokens } => tokens.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// What the exchange waits for.
 #[derive(Debug)]
 pub(super) enum Step {
