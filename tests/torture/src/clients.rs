@@ -33,6 +33,7 @@ const KEYS_AT_ONCE: u64 = 24;
 const NEW_KEYS_A_SECOND: u64 = 3;
 
 /// What is shared by all clients of a run.
+#[derive(Debug)]
 pub(crate) struct Crowd {
     pub(crate) nodes: Vec<(NodeId, SocketAddr)>,
     pub(crate) start: Instant,
@@ -121,8 +122,18 @@ impl Crowd {
         asked
     }
 
+    /// The keys that may have been asked for so far.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> + use<> {
+        (0..self.oldest() + KEYS_AT_ONCE).map(|number| Family::of(number).key(number))
+    }
+
+    /// The number of the oldest key that is in use.
+    fn oldest(&self) -> u64 {
+        self.now_us() / 1_000 * NEW_KEYS_A_SECOND / 1_000
+    }
+
     fn draw(&self, random: &mut Random) -> (usize, Request) {
-        let oldest = self.now_us() / 1_000 * NEW_KEYS_A_SECOND / 1_000;
+        let oldest = self.oldest();
         let mut number = oldest + random.below(KEYS_AT_ONCE);
         let call = match random.below(10) {
             0 => {

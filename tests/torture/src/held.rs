@@ -12,13 +12,16 @@ use quorate_simulator::check::{self, Fault, Violation};
 use quorate_tests::{Cluster, Node, now};
 use serde_json::{Value, json};
 
-use crate::value;
+use crate::{clients::Crowd, value};
 
 /// How many nodes own a key.
 pub(crate) const OWNERS: usize = 3;
 
 /// The nodes.json of a run says so.
 pub(crate) const VNODES: u32 = 64;
+
+/// What the keys begin with that nobody asks for.
+const OTHERS: &str = "other-";
 
 /// Which nodes own which keys.
 #[derive(Debug)]
@@ -44,19 +47,32 @@ pub(crate) struct Held {
     pub(crate) deleted: bool,
 }
 
+/// Which keys nodes are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scope<'a> {
+    /// All that they hold.
+    All,
+    /// Those that the clients have asked for, of many more.
+    Asked(&'a Crowd),
+}
+
 /// What all nodes hold.
 #[derive(Clone, Debug)]
 pub(crate) struct Dumps(pub(crate) BTreeMap<NodeId, BTreeMap<Key, Held>>);
 
 impl Dumps {
-    /// Asks every node for all it holds.
+    /// Asks every node for what it holds.
     ///
     /// # Errors
     /// Which node did not say, and why.
-    pub(crate) fn take(cluster: &Cluster) -> Result<Self, String> {
+    pub(crate) fn take(cluster: &Cluster, scope: Scope<'_>) -> Result<Self, String> {
         let dump = |node: &Node| {
             let id = NodeId::new(node.id()).expect("nodes have ids");
-            keys_of(node).map(|held| (id, held)).map_err(|why| format!("{id}: {why}"))
+            let held = match scope {
+                Scope::All => keys_of(node),
+                Scope::Asked(crowd) => held_of(node, crowd.keys()),
+            };
+            held.map(|held| (id, held)).map_err(|why| format!("{id}: {why}"))
         };
         cluster.nodes().iter().map(dump).collect::<Result<_, _>>().map(Self)
     }
@@ -83,6 +99,65 @@ impl Dumps {
         }
         greatest
     }
+}
+
+/// Stores as many keys as nobody will ask for.
+///
+/// # Panics
+/// If they cannot be stored.
+pub(crate) fn fill(cluster: &Cluster, keys: u64) {
+    if keys == 0 {
+        return;
+    }
+    let addrs: Vec<String> = cluster.nodes().iter().map(|node| node.addr().to_string()).collect();
+    let filled = quorate_tests::run(&[
+        "bench",
+        "--nodes",
+        &addrs.join(","),
+        "--load",
+        "--keys",
+        &keys.to_string(),
+        "--key-prefix",
+        OTHERS,
+        "--mix",
+        "get",
+        "--warm-up",
+        "0s",
+        "--secs",
+        "1s",
+        "--quiet",
+    ]);
+    assert_eq!(filled.code, Some(0), "{}", filled.stderr);
+}
+
+/// How many records all nodes together hold of keys that are not in their `dumps`: each owner has one
+/// of each, when all is well.
+///
+/// # Errors
+/// Why a node did not say.
+pub(crate) fn others(cluster: &Cluster, dumps: &Dumps) -> Result<u64, String> {
+    let mut all = 0;
+    for node in cluster.nodes() {
+        let page = node.try_json("GET", "/debug/persist", b"").map_err(|it| it.to_string())?;
+        all += page["keys"].as_u64().ok_or("there are no `keys`")?;
+    }
+    let dumped: usize = dumps.0.values().map(BTreeMap::len).sum();
+    Ok(all.saturating_sub(dumped as u64))
+}
+
+fn counts(node: &Node) -> bool {
+    let page = node.try_json("GET", "/admin/status", b"");
+    page.is_ok_and(|page| page["standing"]["state"] == "counted")
+}
+
+fn held_of(node: &Node, keys: impl Iterator<Item = Key>) -> Result<BTreeMap<Key, Held>, String> {
+    let mut held = BTreeMap::new();
+    for key in keys {
+        if let Some((it, _)) = record_of(node, &key)? {
+            held.insert(key, it);
+        }
+    }
+    Ok(held)
 }
 
 fn keys_of(node: &Node) -> Result<BTreeMap<Key, Held>, String> {
@@ -128,8 +203,8 @@ fn stamp_of(shown: &Value) -> Result<Held, String> {
 /// How far a node that lost data is on its way to have all of it again.
 ///
 /// It is there when every owner of every key holds at least what anybody held at some moment after
-/// the loss at which no hint from before was left. Then no acknowledgement from before rests on
-/// that node, and another one may lose its data.
+/// the loss at which no hint from before was left, and it says that it counts. Then no
+/// acknowledgement from before rests on that node, and another one may lose its data.
 #[derive(Debug, Default)]
 pub(crate) struct Catching {
     /// The nodes that were seen without hints.
@@ -146,8 +221,25 @@ impl Catching {
     }
 
     /// Looks how far hints and, if it is awaited, the node have come; whether the node has caught up.
-    pub(crate) fn look(&mut self, cluster: &Cluster, places: &Places) -> bool {
+    pub(crate) fn look(
+        &mut self,
+        node: &Node,
+        cluster: &Cluster,
+        places: &Places,
+        scope: Scope<'_>,
+    ) -> bool {
+        let is_there = self.is_there(node, cluster, places, scope);
         self.looked_at = Some(now());
+        is_there
+    }
+
+    fn is_there(
+        &mut self,
+        node: &Node,
+        cluster: &Cluster,
+        places: &Places,
+        scope: Scope<'_>,
+    ) -> bool {
         let Some(awaited) = &self.awaited else {
             for node in cluster.nodes() {
                 if node.try_hints().is_ok_and(|count| count == 0) {
@@ -156,11 +248,14 @@ impl Catching {
             }
             if self.without_hints.len() == cluster.nodes().len() {
                 // What was delivered meanwhile is in the next dump.
-                self.awaited = Dumps::take(cluster).ok().map(|dumps| dumps.greatest());
+                self.awaited = Dumps::take(cluster, scope).ok().map(|dumps| dumps.greatest());
             }
             return false;
         };
-        let Ok(dumps) = Dumps::take(cluster) else { return false };
+        if !counts(node) {
+            return false;
+        }
+        let Ok(dumps) = Dumps::take(cluster, scope) else { return false };
         awaited.iter().all(|(key, awaited)| {
             let holds = |owner: &NodeId| match dumps.0[owner].get(key) {
                 Some(held) => held.version >= awaited.version,

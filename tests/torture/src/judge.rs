@@ -29,13 +29,14 @@ pub(crate) fn judge(
     options: &Options,
     cluster: &Cluster,
     places: &Places,
+    dumps: Result<Dumps, String>,
     weather: &Weather,
     mut asked: Vec<Asked>,
     ended: Ended,
 ) -> Report {
     asked.sort_by_key(|asked| asked.invoke_us);
     let history = history_of(&asked);
-    let Story { log, counts, mut broken } = ended.story;
+    let Story { log, counts, mut broken, longest_loss } = ended.story;
     let mut violations: Vec<Violation> = Vec::new();
 
     let last = end_of(cluster, places, &history);
@@ -55,7 +56,6 @@ pub(crate) fn judge(
         violations.extend(check::durable(&history, last, |_| true));
         violations.extend(check::resurrection(&history, last, Some(ended.settled_us), |_| true));
     }
-    let dumps = Dumps::take(cluster);
     match &dumps {
         Ok(dumps) => violations.extend(dumps.differing(places)),
         Err(why) => broken.push(format!("a node does not say what it holds: {why}")),
@@ -78,6 +78,7 @@ pub(crate) fn judge(
         missed,
         equal_after: ended.equal_after,
         hintless_after: ended.hintless_after,
+        longest_loss,
         broken,
         tables: tables.into_values().collect(),
         log,

@@ -28,6 +28,10 @@ struct Args {
     /// What is drawn.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// How many keys there are besides those that are asked for, so that a node that lost its disk has
+    /// more to get again.
+    #[arg(long, default_value_t = 0)]
+    keys: u64,
     /// Where the history of a run goes that ended badly.
     #[arg(long, default_value = "target/torture")]
     out: PathBuf,
@@ -44,7 +48,8 @@ fn main() -> Result<ExitCode> {
             continue;
         }
         let time = Duration::from_secs(args.seconds);
-        let report = run(&Options { kind, time, seed: args.seed, stop: Arc::clone(&stop) });
+        let (seed, keys) = (args.seed, args.keys);
+        let report = run(&Options { kind, time, seed, keys, stop: Arc::clone(&stop) });
         println!("{report}");
         if !report.is_ok() {
             all_well = false;

@@ -10,7 +10,7 @@ use quorate_simulator::Random;
 use quorate_tests::{Cluster, copy_folder, now, remove_folder};
 
 use crate::{
-    held::{Catching, Places},
+    held::{Catching, Places, Scope},
     links::{Links, Wire},
     plan::{Misfortune, Parting, Plan},
     weather::Sky,
@@ -34,6 +34,7 @@ pub(crate) struct Nemesis<'a> {
     cluster: &'a mut Cluster,
     links: &'a Links,
     places: &'a Places,
+    scope: Scope<'a>,
     random: Random,
     plan: Plan,
     faults: Vec<Fault>,
@@ -44,6 +45,8 @@ pub(crate) struct Nemesis<'a> {
     unwell: BTreeMap<(usize, usize), Instant>,
     /// A node that lost data which it had acknowledged, until it has caught up.
     loser: Option<Loser>,
+    /// The longest that one needed for that since it was started again.
+    longest_loss: Option<Duration>,
     /// An earlier state of a node's folder.
     old_copy: Option<(usize, PathBuf, Instant)>,
     log: Vec<(Instant, String)>,
@@ -60,6 +63,8 @@ pub(crate) struct Story {
     pub(crate) counts: BTreeMap<&'static str, u64>,
     /// What must not happen, whatever is done to nodes.
     pub(crate) broken: Vec<String>,
+    /// The longest that a node which had lost data needed to have it again and count.
+    pub(crate) longest_loss: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -113,6 +118,7 @@ impl<'a> Nemesis<'a> {
         cluster: &'a mut Cluster,
         links: &'a Links,
         places: &'a Places,
+        scope: Scope<'a>,
         plan: Plan,
         random: Random,
     ) -> Self {
@@ -121,6 +127,7 @@ impl<'a> Nemesis<'a> {
             cluster,
             links,
             places,
+            scope,
             random,
             plan,
             faults: Vec::new(),
@@ -128,6 +135,7 @@ impl<'a> Nemesis<'a> {
             states: vec![State::Running; nodes],
             unwell: BTreeMap::new(),
             loser: None,
+            longest_loss: None,
             old_copy: None,
             log: Vec::new(),
             counts: BTreeMap::new(),
@@ -181,12 +189,12 @@ impl<'a> Nemesis<'a> {
 
     /// Tells what was done since `start`.
     pub(crate) fn into_story(self, start: Instant) -> Story {
-        let Self { log, counts, broken, .. } = self;
+        let Self { log, counts, broken, longest_loss, .. } = self;
         let since = |at: Instant| {
             u64::try_from(at.saturating_duration_since(start).as_micros()).unwrap_or(u64::MAX)
         };
         let log = log.into_iter().map(|(at, what)| (since(at), what)).collect();
-        Story { log, counts, broken }
+        Story { log, counts, broken, longest_loss }
     }
 
     /// Ends all faults, and waits until every node answers.
@@ -418,12 +426,14 @@ impl<'a> Nemesis<'a> {
         if self.states.iter().any(|state| *state != State::Running) {
             return;
         }
-        if let Some(Loser { node, back_since: Some(_), catching }) = &mut self.loser
+        if let Some(Loser { node, back_since: Some(since), catching }) = &mut self.loser
             && catching.is_due()
-            && catching.look(self.cluster, self.places)
+            && catching.look(self.cluster.node(&id(*node)), self.cluster, self.places, self.scope)
         {
-            let what = format!("{} has caught up", id(*node));
+            let took = now() - *since;
+            let what = format!("{} has caught up after {:.1} s", id(*node), took.as_secs_f64());
             self.loser = None;
+            self.longest_loss = self.longest_loss.max(Some(took));
             self.note(now(), what);
         }
     }

@@ -12,6 +12,9 @@ use crate::Kind;
 /// Replicas must be equal so soon after the last fault.
 const EQUAL_WITHIN: Duration = Duration::from_secs(30);
 
+/// A node that lost data must have it again so soon.
+const WHOLE_WITHIN: Duration = Duration::from_secs(120);
+
 /// Of the requests that are owed a success so many must be one, in percent.
 const LEAST_AVAILABLE: f64 = 99.0;
 
@@ -48,6 +51,9 @@ pub struct Report {
     pub equal_after: Option<Duration>,
     /// How long after the last fault no hints were left; `None` if some stayed.
     pub hintless_after: Option<Duration>,
+    /// The longest that a node which had lost data needed to have it again and to count, while others
+    /// went on; `None` if none did.
+    pub longest_loss: Option<Duration>,
     /// The promises that were broken.
     pub broken: Vec<String>,
     /// All that clients asked of the keys that those are about, and who holds what.
@@ -77,7 +83,7 @@ impl Report {
     /// Whether besides that all figures are within their bars.
     #[must_use]
     pub fn is_ok(&self) -> bool {
-        self.is_right() && self.is_available() && self.is_equal_in_time()
+        self.is_right() && self.is_available() && self.is_equal_in_time() && self.is_whole_in_time()
     }
 
     /// How often which promise was broken.
@@ -96,6 +102,10 @@ impl Report {
 
     fn is_equal_in_time(&self) -> bool {
         self.equal_after.is_some_and(|after| after <= EQUAL_WITHIN)
+    }
+
+    fn is_whole_in_time(&self) -> bool {
+        self.longest_loss.is_none_or(|took| took <= WHOLE_WITHIN)
     }
 
     /// Writes all there is to know to files in `folder`; which one to begin with.
@@ -149,6 +159,15 @@ impl fmt::Display for Report {
             EQUAL_WITHIN.as_secs(),
             verdict(self.is_equal_in_time())
         )?;
+        if let Some(took) = self.longest_loss {
+            writeln!(
+                f,
+                "  whole again {:.1} s after a loss, at the longest (<= {} s)  {}",
+                took.as_secs_f64(),
+                WHOLE_WITHIN.as_secs(),
+                verdict(self.is_whole_in_time())
+            )?;
+        }
         writeln!(f, "  hints gone  {}", after(self.hintless_after))?;
         match self.broken.len() {
             0 => write!(f, "  promises    kept")?,

@@ -19,7 +19,7 @@ use quorate_tests::{Cluster, now};
 use crate::{
     Kind, Report,
     clients::{Asked, Crowd},
-    held::{Dumps, OWNERS, Places, VNODES},
+    held::{self, Dumps, OWNERS, Places, Scope, VNODES},
     judge::{self, Ended},
     links::Links,
     nemesis::{Nemesis, id},
@@ -47,6 +47,8 @@ pub struct Options {
     pub time: Duration,
     /// What is drawn: the same faults in the same order, though not at the same moments.
     pub seed: u64,
+    /// How many keys there are besides those that clients ask for.
+    pub keys: u64,
     /// Once this is true, faults end early.
     pub stop: Arc<AtomicBool>,
 }
@@ -54,7 +56,8 @@ pub struct Options {
 impl Default for Options {
     /// Three minutes of everything.
     fn default() -> Self {
-        Self { kind: Kind::All, time: Duration::from_secs(180), seed: 1, stop: Arc::default() }
+        let time = Duration::from_secs(180);
+        Self { kind: Kind::All, time, seed: 1, keys: 0, stop: Arc::default() }
     }
 }
 
@@ -72,6 +75,7 @@ pub fn run(options: &Options) -> Report {
         cluster.route(&id(from), |peer| links.addr(from, number(peer).expect("a node")));
     }
     cluster.start_all();
+    held::fill(&cluster, options.keys);
 
     let ids = cluster.nodes().iter().map(|node| NodeId::new(node.id()).expect("nodes have ids"));
     let ids: Vec<NodeId> = ids.collect();
@@ -79,7 +83,9 @@ pub fn run(options: &Options) -> Report {
     let crowd = Crowd::new(ids.into_iter().zip(addrs).collect());
     let mut weather = Weather::new(NODES);
     let random = Random::stream(options.seed, "nemesis");
-    let mut nemesis = Nemesis::new(&mut cluster, &links, &places, options.kind.plan(), random);
+    let scope = if options.keys == 0 { Scope::All } else { Scope::Asked(&crowd) };
+    let plan = options.kind.plan();
+    let mut nemesis = Nemesis::new(&mut cluster, &links, &places, scope, plan, random);
     let (mut asked, end_us, healed) = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
@@ -116,14 +122,19 @@ pub fn run(options: &Options) -> Report {
         }
         None
     };
-    let equal_after =
-        wait(&|| Dumps::take(&cluster).is_ok_and(|dumps| dumps.differing(&places).is_empty()));
+    let equal_after = wait(&|| {
+        Dumps::take(&cluster, scope).is_ok_and(|dumps| {
+            dumps.differing(&places).is_empty()
+                && held::others(&cluster, &dumps) == Ok(OWNERS as u64 * options.keys)
+        })
+    });
     let hintless_after =
         wait(&|| cluster.nodes().iter().all(|node| node.try_hints().is_ok_and(|count| count == 0)));
     let settled_us = crowd.now_us();
     asked.extend(read_all(&crowd, &asked, options.seed));
     let ended = Ended { end_us, settled_us, equal_after, hintless_after, story };
-    judge::judge(options, &cluster, &places, &weather, asked, ended)
+    let dumps = Dumps::take(&cluster, scope);
+    judge::judge(options, &cluster, &places, dumps, &weather, asked, ended)
 }
 
 /// Reads every key, as clients may when all is over: from a quorum, and from a single node.
