@@ -9,7 +9,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use quorate_record::decode_record_view;
+use quorate_record::{Timestamp, decode_record_view};
 
 use super::read::len;
 use super::usage::Named;
@@ -122,7 +122,10 @@ impl Compaction {
             if core.shards.move_latest(segment, submit_ceiling, submit_notes)? {
                 return Ok(Step::Waiting);
             }
-            if core.shards.account().forgotten_in.contains(&segment) {
+            // Where tombstones are forgotten, a log that lacks a segment has a snapshot, or has lost it: an opening can tell.
+            let is_first =
+                core.shards.horizon() > Timestamp::ZERO && core.lock_snapshots().newest.is_none();
+            if is_first || core.shards.account().forgotten_in.contains(&segment) {
                 core.snapshot().map_err(io::Error::other)?;
             }
             // Under the lax policies what is written need not be durable.

@@ -873,6 +873,18 @@ fn tombstones_below_the_horizon_go_and_what_they_hid_does_not_come_back() {
     assert!(open(&fs).1.is_doubtful, "a scan may find what tombstones had hidden");
 }
 
+#[test]
+fn a_store_that_had_no_snapshot_yet_is_not_doubtful() {
+    let (fs, store) = store();
+    keep(&store, 1, b"");
+    (0..40).for_each(|number| put(&store, number, number + 1));
+    (0..40).filter(|number| number % 3 > 0).for_each(|number| put(&store, number, number + 100));
+    compact(&store);
+    assert!(store.stats().compacted_segments > 0);
+    let (again, found) = open(&fs.crash(Crash::Everything));
+    assert_eq!((contents(&again).len(), found.is_doubtful), (40, false));
+}
+
 /// The older snapshot still names records whose tombstones were forgotten before the newer one.
 #[test]
 fn a_store_that_falls_back_to_an_older_snapshot_is_doubtful_once_tombstones_were_forgotten() {
