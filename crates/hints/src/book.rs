@@ -450,9 +450,8 @@ impl HintBook {
         self.ask();
         let (batch, is_gentle) = (self.take_id(), !self.pause.is_zero());
         let handoff = &mut self.target(target).handoff;
-        handoff.begin_reading(batch);
-        let most = if is_gentle { GENTLE_WINDOW } else { MAX_WINDOW };
-        let max_hints = if buggify!(OneHintABatch) { 1 } else { handoff.window().min(most) };
+        handoff.begin_reading(batch, if is_gentle { GENTLE_WINDOW } else { MAX_WINDOW });
+        let max_hints = if buggify!(OneHintABatch) { 1 } else { handoff.window() };
         let after = handoff.last_place();
         let max_bytes = MAX_BATCH_BYTES;
         self.actions.push_back(HintAction::Read { target, batch, after, max_hints, max_bytes });

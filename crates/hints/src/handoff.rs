@@ -24,7 +24,7 @@ pub const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// By how much a window grows after each batch, once a target was found busy.
 const SLOW_GROWTH: usize = 8;
 
-const _: () = assert!(FIRST_WINDOW <= MAX_WINDOW);
+const _: () = assert!(FIRST_WINDOW <= GENTLE_WINDOW && GENTLE_WINDOW <= MAX_WINDOW);
 
 /// What is going on between this node and a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,7 +132,9 @@ impl Handoff {
             }
     }
 
-    pub(crate) fn begin_reading(&mut self, batch: u64) {
+    /// Begins to read a batch of at most as many records as the window then has.
+    pub(crate) fn begin_reading(&mut self, batch: u64, most: usize) {
+        self.window = self.window.min(most);
         self.step = Step::Reading { batch };
     }
 

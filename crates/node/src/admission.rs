@@ -1,14 +1,11 @@
 use std::time::{Duration, Instant};
 
+use crate::background::Background;
+
 /// How long is looked at together.
 const WINDOW: Duration = Duration::from_millis(100);
 /// How long after a client's request background work leaves time to more of them.
 const SERVING_FOR: Duration = Duration::from_millis(100);
-/// By so much requests may always take longer than at best before background work yields.
-const UNNOTICED: Duration = Duration::from_micros(100);
-/// The least pause of a stream of background work, and the longest: it goes on, whatever it does to clients.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(30);
 /// How long after a refusal background work waits.
 const PRESSED_FOR: Duration = Duration::from_millis(200);
 /// When what is ready waits longer than this for its turn, on average, the node takes in fewer: who is
@@ -36,19 +33,7 @@ pub(crate) struct Admission {
     window: Window,
     last_refused: Option<Instant>,
     last_served: Option<Instant>,
-    pace: Pace,
-}
-
-/// How much time background work leaves to clients, found out by what it does to them.
-///
-/// Each of its streams pauses after each batch. While requests take about as long as they do at best, the pauses become
-/// shorter, until there are none; when they take longer, pauses double. That is how LEDBAT (RFC 6817) keeps a transfer that
-/// is not urgent from being noticed by others.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    pause: Duration,
-    /// How long requests take at best, on average over a [`WINDOW`]. It follows when that grows, slowly.
-    best: Option<Duration>,
+    background: Background,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,7 +58,7 @@ impl Admission {
             window,
             last_refused: None,
             last_served: None,
-            pace: Pace::default(),
+            background: Background::new(),
         }
     }
 
@@ -96,12 +81,15 @@ impl Admission {
         self.last_served = Some(now);
     }
 
-    /// How long each stream of background work pauses after a batch, for the good of clients. Not at all if none had
-    /// requests of late.
+    /// How long each delivery of hints and each exchange pauses after a batch, for the good of clients. Not at all if none
+    /// had requests of late.
     pub(crate) fn pause(&self, now: Instant) -> Duration {
-        let is_serving =
+        let was_serving =
             self.last_served.is_some_and(|at| now.saturating_duration_since(at) < SERVING_FOR);
-        if is_serving { self.pace.pause } else { Duration::ZERO }
+        match self.under_way > 0 || was_serving {
+            true => self.background.pause(now),
+            false => Duration::ZERO,
+        }
     }
 
     /// One that was let in is answered.
@@ -114,6 +102,7 @@ impl Admission {
         // A client that allows a minute is not to be taken for a hundred that are late.
         self.window.total += took.min(2 * self.target);
         self.window.count += 1;
+        self.background.took(took.min(2 * self.target));
     }
 
     /// Something that was ready waited for so long.
@@ -155,29 +144,8 @@ impl Admission {
         } else if count > 0 {
             self.limit = (self.limit + self.limit / 16 + 1).min(self.most);
         }
-        if count > 0 {
-            self.pace.turn(total / count);
-        }
+        self.background.learn(now);
         self.window = Window { end: Some(now + WINDOW), peak: self.under_way, ..Window::default() };
-    }
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self { pause: LONGEST_PAUSE, best: None }
-    }
-}
-
-impl Pace {
-    /// Requests took `mean` on average of late.
-    fn turn(&mut self, mean: Duration) {
-        let best = self.best.map_or(mean, |best| mean.min(best + best / 1_024));
-        self.best = Some(best);
-        self.pause = match mean <= best + best / 2 + UNNOTICED {
-            true if self.pause <= SHORTEST_PAUSE => Duration::ZERO,
-            true => self.pause - self.pause / 8,
-            false => (self.pause * 2).clamp(SHORTEST_PAUSE * 2, LONGEST_PAUSE),
-        };
     }
 }
 
@@ -256,22 +224,17 @@ mod tests {
     }
 
     #[test]
-    fn background_work_pauses_until_clients_do_not_notice_it() {
+    fn background_work_pauses_while_there_are_clients() {
         let (mut admission, start) = (Admission::new(4_096, MS * 200), origin());
-        let mut serve = |from: u32, times: u32, took: Duration| {
-            for i in from..from + times {
-                assert!(admission.enter(start + MS * 10 * i));
-                admission.left();
-                admission.succeeded(took);
-            }
-            let now = start + MS * 10 * (from + times);
-            (admission.pause(now), admission.pause(now + SERVING_FOR))
-        };
-        assert_eq!(serve(0, 10, MS * 3), (LONGEST_PAUSE, Duration::ZERO), "nobody is served then");
-        assert_eq!(serve(10, 1_000, MS * 3), (Duration::ZERO, Duration::ZERO));
-        assert_eq!(serve(1_010, 200, MS * 9).0, LONGEST_PAUSE);
-        assert_eq!(serve(1_210, 1_000, MS * 4).0, Duration::ZERO, "up to a half more");
-        assert_eq!(serve(2_210, 200, MS * 7).0, LONGEST_PAUSE);
+        assert_eq!(admission.pause(start), Duration::ZERO);
+        assert!(admission.enter(start));
+        let later = start + MS * 5_000;
+        assert!(!admission.pause(later).is_zero(), "one waits");
+        admission.left();
+        assert_eq!(admission.pause(later), Duration::ZERO);
+        admission.serves(later);
+        assert!(!admission.pause(later + SERVING_FOR / 2).is_zero(), "one may wait for a peer");
+        assert_eq!(admission.pause(later + SERVING_FOR), Duration::ZERO);
     }
 
     #[test]

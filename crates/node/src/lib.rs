@@ -75,6 +75,7 @@ macro_rules! buggify {
 }
 
 mod admission;
+mod background;
 mod call;
 mod client;
 mod counters;

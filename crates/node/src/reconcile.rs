@@ -15,6 +15,7 @@ use quorate_antientropy::{
     Differing, ExchangeAction, Limits, Outcome as Ending, Ranges, Report, Rounds, RoundsStats,
     SKETCH_CELLS, Summary, bucket_span,
 };
+use quorate_hints::GENTLE_WINDOW;
 use quorate_quorum::Failure;
 use quorate_record::{Key, NodeId, Record};
 use quorate_ring::Ring;
@@ -36,9 +37,6 @@ const UNASKED_EVERY: Duration = Duration::from_secs(10);
 /// How long an exchange waits when a side has too much to do, at first and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-
-/// The most records of a batch while clients are served, who wait for as long as a batch takes.
-const GENTLE_BATCH: usize = 64;
 
 /// After so many waits in a row it is given up.
 const MOST_WAITS: u32 = 30;
@@ -319,7 +317,7 @@ impl Node {
     /// Fetches the next batch of what is to move, or reports that all of it has.
     fn fetch_next(&mut self, peer: NodeId, now: Now) {
         let is_gentle = self.is_settled() && !self.admission.pause(now.instant).is_zero();
-        let most = if is_gentle { GENTLE_BATCH } else { MAX_ITEMS };
+        let most = if is_gentle { GENTLE_WINDOW } else { MAX_ITEMS };
         let most = self.reconcile.limits.max_records.min(most);
         let Some(running) = self.reconcile.running.get_mut(&peer) else { return };
         let Step::Move { way, tokens, began, .. } = &mut running.step else { return };

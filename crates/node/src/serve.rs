@@ -47,7 +47,9 @@ pub(crate) struct MergeBatch {
 impl Node {
     /// Does what `origin` asks of this node as a replica.
     pub(crate) fn serve(&mut self, origin: Origin, body: Request, now: Now) {
-        if let Request::Put { .. } | Request::Get { .. } | Request::Version { .. } = body {
+        let is_of_client =
+            matches!(body, Request::Put { .. } | Request::Get { .. } | Request::Version { .. });
+        if is_of_client && !matches!(origin, Origin::Outside { .. }) {
             self.admission.serves(now.instant);
         }
         match body {

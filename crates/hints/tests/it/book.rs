@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use quorate_hints::HintAction::{Answer, Deliver, Dropped, Forget, Persist};
 use quorate_hints::{
-    DropReason, Handed, HintAction, HintBook, HintOptions, HintStats, Offer, Refusal, hint_bytes,
+    DropReason, GENTLE_WINDOW, Handed, HintAction, HintBook, HintOptions, HintStats, Offer,
+    Refusal, hint_bytes,
 };
 use quorate_record::{Hint, HintKind, HintsFound, Key, NodeId, Record, Timestamp, Version, Writer};
 
@@ -397,6 +398,29 @@ fn a_target_that_comes_up_gets_its_hints_and_they_are_forgotten_when_taken() {
     desk.delivered(1, &[Handed::Taken; 2]);
     assert_eq!(desk.actions(), [forget("n2", "a", 1), forget("n2", "b", 2)]);
     assert_eq!((desk.held(), desk.book.stats(0).delivered), (vec![owed("n3", "a", 1)], 2));
+}
+
+#[test]
+fn what_is_more_urgent_gets_time_after_each_batch_and_batches_are_small() {
+    let hints = (0..1000).map(|i| owed("n2", &format!("{i:04}"), 1));
+    let (mut desk, pause) = (Desk::holding(room(10_000), hints), Duration::from_millis(30));
+    desk.book.set_pause(pause);
+    desk.up("n2");
+    let mut sizes = Vec::new();
+    for _ in 0..6 {
+        let (_, id, keys) = desk.batch().expect("a batch after each pause");
+        sizes.push(keys.len());
+        desk.delivered(id, &vec![Handed::Taken; keys.len()]);
+        assert_eq!((desk.batch(), desk.book.next_wake()), (None, Some(desk.now + pause)));
+        desk.pass(pause, 0);
+    }
+    assert_eq!(sizes, [8, 16, 32, GENTLE_WINDOW, GENTLE_WINDOW, GENTLE_WINDOW]);
+    // The batch on its way is the last small one.
+    desk.book.set_pause(Duration::ZERO);
+    let (_, id, keys) = desk.batch().expect("a batch");
+    desk.delivered(id, &vec![Handed::Taken; keys.len()]);
+    let next = desk.batch().map(|(_, _, keys)| keys.len());
+    assert_eq!((keys.len(), next), (GENTLE_WINDOW, Some(2 * GENTLE_WINDOW)));
 }
 
 #[test]
