@@ -29,6 +29,7 @@ pub struct Builder {
     fields: Map<String, Value>,
     options: Vec<String>,
     secret: Option<String>,
+    addrs: Option<Vec<SocketAddr>>,
     folder: Option<PathBuf>,
 }
 
@@ -37,7 +38,7 @@ impl Cluster {
     #[must_use]
     pub fn of(nodes: usize) -> Builder {
         let (fields, options) = (Map::new(), Vec::new());
-        let builder = Builder { nodes, fields, options, secret: None, folder: None };
+        let builder = Builder { nodes, fields, options, secret: None, addrs: None, folder: None };
         // Where a test is not about deadlines, a busy machine must not make it fail.
         builder.field("timeout_ms", 10_000)
     }
@@ -121,6 +122,11 @@ impl Cluster {
     /// Gives a node that is down options of its own, in the place of those that it was given so before.
     pub fn give_options(&mut self, id: &str, options: &[String]) {
         self.node_mut(id).give_options(options);
+    }
+
+    /// Starts a node that is down by another program from now on, which is given the node's command line.
+    pub fn launch_by(&mut self, id: &str, launcher: Vec<String>) {
+        self.node_mut(id).launch_by(launcher);
     }
 
     /// Has a node that is down reach each of its peers at another address than the peer's own, as
@@ -226,6 +232,13 @@ impl Builder {
         self
     }
 
+    /// Has the nodes listen there, and not at ports of loopback that are free.
+    #[must_use]
+    pub fn addrs(mut self, addrs: Vec<SocketAddr>) -> Self {
+        self.addrs = Some(addrs);
+        self
+    }
+
     /// Keeps everything below `folder` instead of the system's folder for temporary files.
     #[must_use]
     pub fn folder(mut self, folder: &Path) -> Self {
@@ -261,11 +274,11 @@ impl Builder {
             None => tempfile::tempdir(),
         };
         let folder = folder.expect("a temporary folder can be made");
-        let ports = free_ports(self.nodes);
+        let free = || free_ports(self.nodes).into_iter().map(|port| ([127, 0, 0, 1], port).into());
+        let addrs = self.addrs.clone().unwrap_or_else(|| free().collect());
         let mut nodes = Vec::new();
-        for (i, port) in ports.into_iter().enumerate() {
+        for (i, addr) in addrs.into_iter().enumerate() {
             let id = format!("n{}", i + 1);
-            let addr = ([127, 0, 0, 1], port).into();
             let mut node = Node::new(&id, addr, folder.path(), &self.options);
             if let Some(secret) = &self.secret {
                 node.give_secret(secret);

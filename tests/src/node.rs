@@ -23,6 +23,7 @@ pub struct Node {
     options: Vec<String>,
     own_options: Vec<String>,
     secret: Option<String>,
+    launcher: Vec<String>,
     child: Option<Child>,
 }
 
@@ -37,6 +38,7 @@ impl Node {
             options: options.to_vec(),
             own_options: Vec::new(),
             secret: None,
+            launcher: Vec::new(),
             child: None,
         }
     }
@@ -83,6 +85,11 @@ impl Node {
     /// Gives the node options besides those that all nodes have.
     pub(crate) fn give_options(&mut self, options: &[String]) {
         self.own_options = options.to_vec();
+    }
+
+    /// Has the node started by another program.
+    pub(crate) fn launch_by(&mut self, launcher: Vec<String>) {
+        self.launcher = launcher;
     }
 
     /// Has the node read another file than the cluster's nodes.json.
@@ -240,7 +247,15 @@ impl Node {
     pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.id);
         let log = File::options().create(true).append(true).open(&self.log).expect("a log opens");
-        let child = Command::new(program())
+        let mut command = match self.launcher.split_first() {
+            None => Command::new(program()),
+            Some((launcher, args)) => {
+                let mut command = Command::new(launcher);
+                command.args(args).arg(program());
+                command
+            }
+        };
+        let child = command
             .args(["serve", "--exit-with-stdin", "--id", &self.id, "--config"])
             .arg(&self.config)
             .arg("--data-dir")

@@ -78,11 +78,15 @@ impl Dumps {
     }
 
     /// Which owners do not hold what others do, and who holds what it does not own. Nothing is as good
-    /// as a tombstone: owners forget those one after the other.
+    /// as a tombstone, and so is another tombstone: owners forget those one after the other, and one
+    /// that has forgotten it may bury what it is sent under its horizon.
     pub(crate) fn differing(&self, places: &Places) -> Vec<Violation> {
         let mut differing = check::converged(&self.0, |key| places.owners(key));
         differing.retain(|violation| match &*violation.fault {
             Fault::Missing { holder, .. } => !self.0[holder][&violation.key].deleted,
+            Fault::Diverged { one, other } => {
+                [one, other].iter().any(|owner| !self.0[*owner][&violation.key].deleted)
+            }
             _ => true,
         });
         differing
@@ -145,7 +149,8 @@ pub(crate) fn others(cluster: &Cluster, dumps: &Dumps) -> Result<u64, String> {
     Ok(all.saturating_sub(dumped as u64))
 }
 
-fn counts(node: &Node) -> bool {
+/// Whether a node says that it counts in quorums: it has all that it ever acknowledged.
+pub(crate) fn counts(node: &Node) -> bool {
     let page = node.try_json("GET", "/admin/status", b"");
     page.is_ok_and(|page| page["standing"]["state"] == "counted")
 }

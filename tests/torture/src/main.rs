@@ -32,6 +32,10 @@ struct Args {
     /// more to get again.
     #[arg(long, default_value_t = 0)]
     keys: u64,
+    /// Give each node a network of its own, in which the kernel loses packets, instead of proxies. Needs
+    /// Linux, root and iproute2; nothing is slow, reset or damaged then.
+    #[arg(long)]
+    namespaces: bool,
     /// Where the history of a run goes that ended badly.
     #[arg(long, default_value = "target/torture")]
     out: PathBuf,
@@ -48,8 +52,14 @@ fn main() -> Result<ExitCode> {
             continue;
         }
         let time = Duration::from_secs(args.seconds);
-        let (seed, keys) = (args.seed, args.keys);
-        let report = run(&Options { kind, time, seed, keys, stop: Arc::clone(&stop) });
+        let report = run(&Options {
+            kind,
+            time,
+            seed: args.seed,
+            keys: args.keys,
+            namespaces: args.namespaces,
+            stop: Arc::clone(&stop),
+        });
         println!("{report}");
         if !report.is_ok() {
             all_well = false;

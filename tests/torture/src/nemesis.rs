@@ -11,8 +11,10 @@ use quorate_tests::{Cluster, copy_folder, now, remove_folder};
 
 use crate::{
     held::{Catching, Places, Scope},
-    links::{Links, Wire},
+    links::Wire,
+    network::Network,
     plan::{Misfortune, Parting, Plan},
+    report::WHOLE_WITHIN,
     weather::Sky,
 };
 
@@ -32,7 +34,7 @@ const AWAY_AT_MOST: usize = 2;
 /// Brings faults over a cluster and ends them again.
 pub(crate) struct Nemesis<'a> {
     cluster: &'a mut Cluster,
-    links: &'a Links,
+    network: &'a Network,
     places: &'a Places,
     scope: Scope<'a>,
     random: Random,
@@ -116,7 +118,7 @@ impl Loser {
 impl<'a> Nemesis<'a> {
     pub(crate) fn new(
         cluster: &'a mut Cluster,
-        links: &'a Links,
+        network: &'a Network,
         places: &'a Places,
         scope: Scope<'a>,
         plan: Plan,
@@ -125,7 +127,7 @@ impl<'a> Nemesis<'a> {
         let nodes = cluster.nodes().len();
         Self {
             cluster,
-            links,
+            network,
             places,
             scope,
             random,
@@ -189,7 +191,9 @@ impl<'a> Nemesis<'a> {
 
     /// Tells what was done since `start`.
     pub(crate) fn into_story(self, start: Instant) -> Story {
-        let Self { log, counts, broken, longest_loss, .. } = self;
+        let Self { log, counts, broken, longest_loss, loser, .. } = self;
+        let lost_still = loser.and_then(|loser| Some(now() - loser.back_since?));
+        let longest_loss = longest_loss.max(lost_still);
         let since = |at: Instant| {
             u64::try_from(at.saturating_duration_since(start).as_micros()).unwrap_or(u64::MAX)
         };
@@ -197,7 +201,7 @@ impl<'a> Nemesis<'a> {
         Story { log, counts, broken, longest_loss }
     }
 
-    /// Ends all faults, and waits until every node answers.
+    /// Ends all faults, and waits until every node answers and one that has lost data has it again.
     pub(crate) fn heal(&mut self) {
         let at = now();
         self.note(at, "all faults end".to_owned());
@@ -207,6 +211,10 @@ impl<'a> Nemesis<'a> {
                 break; // it has ended by itself, and that is told
             }
             self.look_at_processes(now());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        while self.loser.is_some() && now() - at < WHOLE_WITHIN {
+            self.catch_up();
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -242,7 +250,9 @@ impl<'a> Nemesis<'a> {
             },
             Misfortune::Slow(wire) => {
                 let Some((from, to)) = self.draw_wire() else { return false };
-                self.links.set(from, to, wire);
+                if !self.network.set(from, to, wire) {
+                    return false;
+                }
                 let text = format!("{wire:?} from {} to {}", id(from), id(to));
                 match wire {
                     Wire::Stall | Wire::Drop | Wire::Cut => (Under::Parted(vec![(from, to)]), text),
@@ -251,7 +261,9 @@ impl<'a> Nemesis<'a> {
             }
             Misfortune::Strike(blow) => {
                 let Some((from, to)) = self.draw_wire() else { return false };
-                self.links.strike(from, to, blow);
+                if !self.network.strike(from, to, blow) {
+                    return false;
+                }
                 self.count(name);
                 self.note(at, format!("{blow:?} from {} to {}", id(from), id(to)));
                 return true;
@@ -308,13 +320,15 @@ impl<'a> Nemesis<'a> {
             Under::Parted(pairs) => {
                 self.note(at, "mends wires".to_owned());
                 for (from, to) in pairs {
-                    self.links.set(from, to, Wire::Pass);
+                    self.network.set(from, to, Wire::Pass);
                     self.unwell.insert((from, to), at + AFTERMATH);
                 }
             }
             // A partition may have come over it.
             Under::Slow(from, to) if self.is_parted((from, to)) => {}
-            Under::Slow(from, to) => self.links.set(from, to, Wire::Pass),
+            Under::Slow(from, to) => {
+                self.network.set(from, to, Wire::Pass);
+            }
             Under::Clock(node, _) => {
                 self.note(at, format!("restarts {} with a clock that is right", id(node)));
                 self.kill(node);
@@ -359,7 +373,9 @@ impl<'a> Nemesis<'a> {
         let wire = *self.random.pick(wires);
         let taken = |pair: &&(usize, usize)| !self.is_parted(**pair);
         let pairs: Vec<_> = pairs.iter().filter(taken).copied().collect();
-        pairs.iter().for_each(|&(from, to)| self.links.set(from, to, wire));
+        for &(from, to) in &pairs {
+            self.network.set(from, to, wire);
+        }
         (!pairs.is_empty()).then(|| (Under::Parted(pairs), format!("{text} ({wire:?})")))
     }
 

@@ -13,7 +13,7 @@ use crate::Kind;
 const EQUAL_WITHIN: Duration = Duration::from_secs(30);
 
 /// A node that lost data must have it again so soon.
-const WHOLE_WITHIN: Duration = Duration::from_secs(120);
+pub(crate) const WHOLE_WITHIN: Duration = Duration::from_secs(120);
 
 /// Of the requests that are owed a success so many must be one, in percent.
 const LEAST_AVAILABLE: f64 = 99.0;

@@ -21,8 +21,8 @@ use crate::{
     clients::{Asked, Crowd},
     held::{self, Dumps, OWNERS, Places, Scope, VNODES},
     judge::{self, Ended},
-    links::Links,
-    nemesis::{Nemesis, id},
+    nemesis::Nemesis,
+    network::Network,
     weather::Weather,
 };
 
@@ -49,6 +49,8 @@ pub struct Options {
     pub seed: u64,
     /// How many keys there are besides those that clients ask for.
     pub keys: u64,
+    /// Whether each node has a network of its own, instead of proxies to its peers.
+    pub namespaces: bool,
     /// Once this is true, faults end early.
     pub stop: Arc<AtomicBool>,
 }
@@ -57,7 +59,7 @@ impl Default for Options {
     /// Three minutes of everything.
     fn default() -> Self {
         let time = Duration::from_secs(180);
-        Self { kind: Kind::All, time, seed: 1, keys: 0, stop: Arc::default() }
+        Self { kind: Kind::All, time, seed: 1, keys: 0, namespaces: false, stop: Arc::default() }
     }
 }
 
@@ -67,13 +69,9 @@ impl Default for Options {
 /// If the cluster does not start, or the system does not let faults happen.
 #[must_use]
 pub fn run(options: &Options) -> Report {
-    let mut cluster = Cluster::of(NODES).field("n", OWNERS).field("vnodes", VNODES).lay_out();
+    let builder = Cluster::of(NODES).field("n", OWNERS).field("vnodes", VNODES);
+    let (mut cluster, network) = Network::lay_out(&builder, NODES, options.namespaces);
     let addrs: Vec<_> = cluster.nodes().iter().map(quorate_tests::Node::addr).collect();
-    let links = Links::start(&addrs).expect("proxies can be started");
-    for from in 0..NODES {
-        let number = |peer: &str| (0..NODES).find(|&node| id(node) == peer);
-        cluster.route(&id(from), |peer| links.addr(from, number(peer).expect("a node")));
-    }
     cluster.start_all();
     held::fill(&cluster, options.keys);
 
@@ -85,7 +83,7 @@ pub fn run(options: &Options) -> Report {
     let random = Random::stream(options.seed, "nemesis");
     let scope = if options.keys == 0 { Scope::All } else { Scope::Asked(&crowd) };
     let plan = options.kind.plan();
-    let mut nemesis = Nemesis::new(&mut cluster, &links, &places, scope, plan, random);
+    let mut nemesis = Nemesis::new(&mut cluster, &network, &places, scope, plan, random);
     let (mut asked, end_us, healed) = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
@@ -124,7 +122,8 @@ pub fn run(options: &Options) -> Report {
     };
     let equal_after = wait(&|| {
         Dumps::take(&cluster, scope).is_ok_and(|dumps| {
-            dumps.differing(&places).is_empty()
+            cluster.nodes().iter().all(held::counts)
+                && dumps.differing(&places).is_empty()
                 && held::others(&cluster, &dumps) == Ok(OWNERS as u64 * options.keys)
         })
     });
