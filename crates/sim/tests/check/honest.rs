@@ -6,6 +6,10 @@ const GOOD: &[Good] = &[
     ("more acks than needed", "put 1 0..10 v1 w=1 from=n1,n2,n3"),
     ("fallbacks where they are allowed", "put 1 0..10 v1 sloppy from=n1,n5"),
     ("enough replicas found nothing", "get 0..10 = none from=n2,n3"),
+    (
+        "a fallback's hint that is below a delete which owners forgot",
+        "delete 1 0..5 maybe sloppy; get 6..10 = none sloppy from=n1,n5",
+    ),
     ("failures owe no receipt", "put 1 0..10 rejected; delete 2 0..10 maybe; get 0..10 failed"),
     ("no answer from a coordinator that crashed", "put 1 0..?; get 0..?"),
 ];
@@ -22,6 +26,11 @@ const BAD: &[Bad] = &[
     ("a value found by too few", "put 1 0..?; get 0..10 = 1 v1 from=n2", &["TooFew"]),
     ("a fallback in a strict receipt", "put 1 0..10 v1 from=n1,n5", &["NotAnOwner"]),
     ("a fallback that knows of nothing", "get 0..10 = none sloppy from=n1,n5", &["NotAnOwner"]),
+    (
+        "a fallback that knows of nothing but what was rejected",
+        "delete 1 0..5 rejected sloppy; get 6..10 = none sloppy from=n1,n5",
+        &["NotAnOwner"],
+    ),
     ("a fallback where none was allowed", "put 1 0..10 v1 loose from=n1,n5", &["Sloppy"]),
 ];
 
