@@ -260,13 +260,22 @@ impl Catching {
         if !counts(node) {
             return false;
         }
-        let Ok(dumps) = Dumps::take(cluster, scope) else { return false };
+        let dumps = match scope {
+            Scope::All => Dumps::take(cluster, scope).map(Some),
+            // Few of many are asked for, and only until one is lacking.
+            Scope::Asked(_) => Ok(None),
+        };
+        let Ok(dumps) = dumps else { return false };
+        let held = |owner: &NodeId, key: &Key| match &dumps {
+            Some(dumps) => Ok(dumps.0[owner].get(key).copied()),
+            None => Ok(record_of(cluster.node(owner.as_str()), key)?.map(|(held, _)| held)),
+        };
         awaited.iter().all(|(key, awaited)| {
-            let holds = |owner: &NodeId| match dumps.0[owner].get(key) {
-                Some(held) => held.version >= awaited.version,
-                None => awaited.deleted,
-            };
-            places.owners(key).iter().all(holds)
+            places.owners(key).iter().all(|owner| match held(owner, key) {
+                Ok(Some(held)) => held.version >= awaited.version,
+                Ok(None) => awaited.deleted,
+                Err::<_, String>(_) => false,
+            })
         })
     }
 }
