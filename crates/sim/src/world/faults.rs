@@ -110,8 +110,12 @@ impl World {
         self.remark(|| {
             format!("{}: {} at byte {at} of {}", name(node), fault.name(), file.display())
         });
-        self.machines[node].damaged = true;
+        self.put_at_risk(node);
+    }
+
+    fn put_at_risk(&mut self, node: usize) {
         let machine = &mut self.machines[node];
+        machine.damaged = true;
         machine.at_risk.append(&mut machine.answered_for);
         machine.owes_at_risk.append(&mut machine.owes);
     }
@@ -224,6 +228,10 @@ impl World {
                     name(node)
                 ));
             }
+        }
+        if bad_snapshot && !self.machines[node].damaged {
+            // The device did not give it. An older one names tombstones that were forgotten since, and their frames are gone.
+            self.put_at_risk(node);
         }
         self.remark(|| {
             let cut = format!("{truncated_bytes} bytes cut");
