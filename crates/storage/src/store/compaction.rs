@@ -122,11 +122,14 @@ impl Compaction {
             if core.shards.move_latest(segment, submit_ceiling, submit_notes)? {
                 return Ok(Step::Waiting);
             }
-            // Where tombstones are forgotten, a log that lacks a segment has a snapshot, or has lost it: an opening can tell.
-            let is_first =
-                core.shards.horizon() > Timestamp::ZERO && core.lock_snapshots().newest.is_none();
-            if is_first || core.shards.account().forgotten_in.contains(&segment) {
+            if core.shards.account().forgotten_in.contains(&segment) {
                 core.snapshot().map_err(io::Error::other)?;
+            } else if core.shards.horizon() > Timestamp::ZERO
+                && core.lock_snapshots().newest.is_none()
+            {
+                // An opening takes a log that lacks a segment and has no snapshot for one that has lost it. On a full disk
+                // that must do: it may be this segment that makes room.
+                let _ = core.snapshot();
             }
             // Under the lax policies what is written need not be durable.
             core.log.sync()?;

@@ -885,6 +885,20 @@ fn a_store_that_had_no_snapshot_yet_is_not_doubtful() {
     assert_eq!((contents(&again).len(), found.is_doubtful), (40, false));
 }
 
+#[test]
+fn a_segment_goes_on_a_full_disk_though_there_is_no_room_for_a_first_snapshot() {
+    let (fs, store) = store();
+    keep(&store, 1, b"");
+    (0..40).for_each(|number| put(&store, number, number + 1));
+    (0..40).for_each(|number| put(&store, number, number + 100));
+    fs.set_capacity(Some(fs.used_bytes()));
+    while store.stats().compacted_segments == 0 {
+        assert_ne!(store.compact(600).unwrap(), Step::Idle);
+        turn(&store);
+    }
+    assert!(store.stats().snapshot.is_none());
+}
+
 /// The older snapshot still names records whose tombstones were forgotten before the newer one.
 #[test]
 fn a_store_that_falls_back_to_an_older_snapshot_is_doubtful_once_tombstones_were_forgotten() {
