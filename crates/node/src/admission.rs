@@ -102,7 +102,6 @@ impl Admission {
         // A client that allows a minute is not to be taken for a hundred that are late.
         self.window.total += took.min(2 * self.target);
         self.window.count += 1;
-        self.background.took(took.min(2 * self.target));
     }
 
     /// Something that was ready waited for so long.
@@ -144,7 +143,7 @@ impl Admission {
         } else if count > 0 {
             self.limit = (self.limit + self.limit / 16 + 1).min(self.most);
         }
-        self.background.learn(now);
+        self.background.learn(total, count, now);
         self.window = Window { end: Some(now + WINDOW), peak: self.under_way, ..Window::default() };
     }
 }
@@ -152,13 +151,7 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    #[expect(clippy::disallowed_methods, reason = "any instant will do as the origin of a test")]
-    fn origin() -> Instant {
-        Instant::now()
-    }
+    use crate::testing::{MS, origin};
 
     /// As many clients as may come at any time, and a node that does ten requests each millisecond,
     /// the oldest first. How long they took of late, and the limit.

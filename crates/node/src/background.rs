@@ -34,14 +34,11 @@ impl Background {
         Self { pause: LONGEST_PAUSE, best, total: Duration::ZERO, count: 0, learnt }
     }
 
-    /// A client's request has ended well after this long.
-    pub(crate) fn took(&mut self, took: Duration) {
-        self.total += took;
-        self.count += 1;
-    }
-
-    /// Learns from what requests took, if those are enough. To be called about ten times a second.
-    pub(crate) fn learn(&mut self, now: Instant) {
+    /// Learns how long `count` requests of clients took in all that have ended well since the last call, once they are
+    /// enough. To be called about ten times a second.
+    pub(crate) fn learn(&mut self, total: Duration, count: u32, now: Instant) {
+        self.total += total;
+        self.count += count;
         if self.count < ENOUGH {
             return;
         }
@@ -67,19 +64,12 @@ impl Background {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    #[expect(clippy::disallowed_methods, reason = "any instant will do as the origin of a test")]
-    fn origin() -> Instant {
-        Instant::now()
-    }
+    use crate::testing::{MS, origin};
 
     /// As many times as said, requests that take so long; the pause then.
     fn serve(background: &mut Background, times: u32, took: Duration) -> Duration {
         for _ in 0..times {
-            (0..ENOUGH).for_each(|_| background.took(took));
-            background.learn(origin());
+            background.learn(took * ENOUGH, ENOUGH, origin());
         }
         background.pause(origin())
     }
@@ -104,9 +94,8 @@ mod tests {
 
     #[test]
     fn a_few_requests_say_nothing_and_neither_do_old_ones() {
-        let (mut background, start) = (Background::new(), origin());
-        background.took(Duration::ZERO);
-        background.learn(start);
+        let mut background = Background::new();
+        background.learn(Duration::ZERO, 1, origin());
         assert_eq!(background.best, None);
         assert_eq!(serve(&mut background, 50, MS), Duration::ZERO);
         assert_eq!(background.pause(origin() + REMEMBERED_FOR), LONGEST_PAUSE);

@@ -181,11 +181,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[expect(clippy::disallowed_methods, reason = "any instant will do as the origin of a test")]
-    fn origin() -> Instant {
-        Instant::now()
-    }
+    use crate::testing::origin;
 
     #[test]
     fn a_token_waits_once_and_what_nobody_had_is_left_alone_for_a_while() {

@@ -98,6 +98,8 @@ mod read;
 mod rebuild;
 mod reconcile;
 mod serve;
+#[cfg(test)]
+mod testing;
 mod write;
 
 pub use client::{ClientReply, ClientRequest, Failure, Operation};
