@@ -182,6 +182,12 @@ bar() {
     printf '  %-62s %12s  %s %-10s %s\n' "$1" "$2" "$3" "$4" "$verdict"
 }
 
+# Ends the nodes of this script's own cluster, and removes what they kept.
+end_own_cluster() {
+    stop_all KILL
+    rm -rf "$data_dir"
+}
+
 # Starts a cluster of three nodes of this script's own, on ports and in a folder that nobody else
 # uses; both are given back when the script ends.
 own_cluster() {
@@ -199,7 +205,7 @@ own_cluster() {
            {"id": "n2", "addr": "127.0.0.1:$((port + 1))"},
            {"id": "n3", "addr": "127.0.0.1:$((port + 2))"}]}
 JSON
-    trap 'stop_all KILL; rm -rf "$data_dir"' EXIT
+    trap end_own_cluster EXIT
     trap 'exit 130' INT TERM
     QUORATE_BIN=$(program)
     start_all
