@@ -233,49 +233,52 @@ impl Catching {
         places: &Places,
         scope: Scope<'_>,
     ) -> bool {
-        let is_there = self.is_there(node, cluster, places, scope);
+        let is_there = match &self.awaited {
+            None => {
+                self.look_at_hints(cluster, scope);
+                false
+            }
+            Some(awaited) => counts(node) && all_hold(awaited, cluster, places, scope),
+        };
         self.looked_at = Some(now());
         is_there
     }
 
-    fn is_there(
-        &mut self,
-        node: &Node,
-        cluster: &Cluster,
-        places: &Places,
-        scope: Scope<'_>,
-    ) -> bool {
-        let Some(awaited) = &self.awaited else {
-            for node in cluster.nodes() {
-                if node.try_hints().is_ok_and(|count| count == 0) {
-                    self.without_hints.insert(NodeId::new(node.id()).expect("nodes have ids"));
-                }
+    fn look_at_hints(&mut self, cluster: &Cluster, scope: Scope<'_>) {
+        for node in cluster.nodes() {
+            if node.try_hints().is_ok_and(|count| count == 0) {
+                self.without_hints.insert(NodeId::new(node.id()).expect("nodes have ids"));
             }
-            if self.without_hints.len() == cluster.nodes().len() {
-                // What was delivered meanwhile is in the next dump.
-                self.awaited = Dumps::take(cluster, scope).ok().map(|dumps| dumps.greatest());
-            }
-            return false;
-        };
-        if !counts(node) {
-            return false;
         }
-        let dumps = match scope {
-            Scope::All => Dumps::take(cluster, scope).map(Some),
-            // Few of many are asked for, and only until one is lacking.
-            Scope::Asked(_) => Ok(None),
-        };
-        let Ok(dumps) = dumps else { return false };
-        let held = |owner: &NodeId, key: &Key| match &dumps {
-            Some(dumps) => Ok(dumps.0[owner].get(key).copied()),
-            None => Ok(record_of(cluster.node(owner.as_str()), key)?.map(|(held, _)| held)),
-        };
-        awaited.iter().all(|(key, awaited)| {
-            places.owners(key).iter().all(|owner| match held(owner, key) {
-                Ok(Some(held)) => held.version >= awaited.version,
-                Ok(None) => awaited.deleted,
-                Err::<_, String>(_) => false,
-            })
-        })
+        if self.without_hints.len() == cluster.nodes().len() {
+            // What was delivered meanwhile is in the next dump.
+            self.awaited = Dumps::take(cluster, scope).ok().map(|dumps| dumps.greatest());
+        }
     }
+}
+
+/// Whether every owner holds what is awaited of it, or more.
+fn all_hold(
+    awaited: &BTreeMap<Key, Held>,
+    cluster: &Cluster,
+    places: &Places,
+    scope: Scope<'_>,
+) -> bool {
+    let dumps = match scope {
+        Scope::All => Dumps::take(cluster, scope).map(Some),
+        // Few of many are asked for, and only until one is lacking.
+        Scope::Asked(_) => Ok(None),
+    };
+    let Ok(dumps) = dumps else { return false };
+    let held = |owner: &NodeId, key: &Key| match &dumps {
+        Some(dumps) => Ok(dumps.0[owner].get(key).copied()),
+        None => Ok(record_of(cluster.node(owner.as_str()), key)?.map(|(held, _)| held)),
+    };
+    awaited.iter().all(|(key, awaited)| {
+        places.owners(key).iter().all(|owner| match held(owner, key) {
+            Ok(Some(held)) => held.version >= awaited.version,
+            Ok(None) => awaited.deleted,
+            Err::<_, String>(_) => false,
+        })
+    })
 }
