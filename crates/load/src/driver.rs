@@ -33,6 +33,10 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 const LOAD_ATTEMPTS: u32 = 5;
 /// The pacer sleeps at least so long, and begins what became due meanwhile at once.
 const SHORTEST_NAP: Duration = Duration::from_micros(50);
+/// The same while so much waits for a connection that what becomes due makes no difference: at ten
+/// times what a cluster can do, a pacer that does not sleep takes half a core from it.
+const FULL_NAP: Duration = Duration::from_millis(1);
+const MANY_WAITING: usize = 1_000;
 /// The pacer sleeps at most so long, so that it notices when nobody waits for it any more.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
 
@@ -268,18 +272,21 @@ impl Run {
         state.tally.ended(begun.order.operation, begun.due, now - self.begin, outcome);
     }
 
-    /// Takes in what has become due, and says when to come back; `None` if nothing will be due.
-    fn advance(&self, now: Instant) -> Option<Instant> {
+    /// Takes in what has become due, and says after how long to come back; `None` if nothing will be due.
+    fn advance(&self, now: Instant) -> Option<Duration> {
         let mut state = self.state();
         let State { schedule, tally, .. } = &mut *state;
         let schedule = schedule.as_mut()?;
-        let waiting = schedule.advance(now - self.begin, |due| tally.shed(due));
-        let next = schedule.next_at().map(|next| self.begin + next);
+        let at = now - self.begin;
+        let waiting = schedule.advance(at, |due| tally.shed(due));
+        let shortest = if schedule.waiting() < MANY_WAITING { SHORTEST_NAP } else { FULL_NAP };
+        let nap =
+            schedule.next_at().map(|next| next.saturating_sub(at).clamp(shortest, LONGEST_NAP));
         drop(state);
         if let Some(due) = &self.due {
             due.add_permits(waiting);
         }
-        next
+        nap
     }
 
     /// Nothing more is begun.
@@ -331,10 +338,9 @@ async fn work(run: Arc<Run>, mut session: Session) {
 /// forgotten; a thread's sleep is good to some ten microseconds.
 fn pace(run: &Weak<Run>) {
     while let Some(run) = run.upgrade() {
-        let at = now();
-        let Some(next) = run.advance(at) else { return };
+        let Some(nap) = run.advance(now()) else { return };
         drop(run);
-        thread::sleep(next.saturating_duration_since(at).clamp(SHORTEST_NAP, LONGEST_NAP));
+        thread::sleep(nap);
     }
 }
 

@@ -115,6 +115,11 @@ impl Schedule {
         self.waiting.len() - waited
     }
 
+    /// How many are due and have not begun.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Begins the operation that waits the longest: when it was due.
     pub(crate) fn begin(&mut self) -> Option<Duration> {
         let due = self.waiting.pop_front()?;
