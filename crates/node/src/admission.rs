@@ -92,6 +92,11 @@ impl Admission {
         }
     }
 
+    /// How many were let in and are not answered.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
     /// One that was let in is answered.
     pub(crate) fn left(&mut self) {
         self.under_way = self.under_way.saturating_sub(1);

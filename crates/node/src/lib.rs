@@ -93,6 +93,7 @@ mod options;
 mod owners;
 mod parked;
 mod peers;
+mod queue;
 mod ranges;
 mod read;
 mod rebuild;

@@ -22,6 +22,7 @@ use crate::{
     owners::OwnersWait,
     parked::Parked,
     peers::PeerFacts,
+    queue::Queue,
     read::Read,
     rebuild::Rebuild,
     reconcile::Reconcile,
@@ -52,6 +53,7 @@ pub struct Node {
     pub(crate) hint_waiters: IdMap<Vec<(HintWaiter, PutOutcome)>>,
     pub(crate) hedge: HedgePolicy,
     pub(crate) admission: Admission,
+    pub(crate) queue: Queue,
     pub(crate) reconcile: Reconcile,
     pub(crate) heal: Heal,
     pub(crate) writes: IdMap<Box<Write>>,
@@ -83,6 +85,7 @@ pub(crate) enum Timer {
     Read(u64),
     Owners(u64),
     Parked(u64),
+    Queued(u64),
     Call(u64),
 }
 
@@ -130,6 +133,7 @@ impl Node {
             hint_waiters: IdMap::default(),
             hedge: HedgePolicy::new(),
             admission: Admission::new(options.max_in_flight, options.target_latency),
+            queue: Queue::default(),
             reconcile: Reconcile::new(id, &ring, &options, now.instant),
             heal: Heal::default(),
             writes: IdMap::default(),
@@ -207,6 +211,7 @@ impl Node {
                     Inner::Hinted { waiter, outcome } => self.hinted(waiter, outcome, now),
                 }
             }
+            self.run_queue(now);
             self.run_membership(now);
             self.run_hints(now);
             self.run_sweep(now);
@@ -245,6 +250,7 @@ impl Node {
                 Timer::Read(id) => self.read_timer_fired(id, now),
                 Timer::Owners(id) => self.owners_timer_fired(id, now),
                 Timer::Parked(id) => self.parked_too_long(id),
+                Timer::Queued(id) => self.queued_too_long(id),
                 Timer::Call(id) => self.call_failed(id, None, now),
             }
         }

@@ -78,10 +78,18 @@ impl Node {
         self.counters
     }
 
-    /// Client requests at work, those that are answered but not finished included.
+    /// Client requests at work, those that are answered but not finished and those that wait to be
+    /// let in included.
     #[must_use]
     pub fn open_requests(&self) -> usize {
-        self.writes.len() + self.reads.len() + self.parked.len() + self.owners_waits.len()
+        let (at_work, waiting) = (self.writes.len() + self.reads.len(), self.parked.len());
+        at_work + waiting + self.owners_waits.len() + self.queue.len()
+    }
+
+    /// Client requests that wait to be let in.
+    #[must_use]
+    pub fn queued_requests(&self) -> usize {
+        self.queue.len()
     }
 
     /// How many client requests are let in at once at present; fewer when they take long.

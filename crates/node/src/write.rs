@@ -5,8 +5,8 @@ use quorate_quorum::{Failure as Missing, Put, PutAction, PutEvent, Round};
 use quorate_record::{Hint, HintKind, Key, NodeId, Record, Timestamp, Version};
 
 use crate::{
-    Action, ClientReply, ClientRequest, Failure, Node, Now, Operation, PutOutcome, Refusal,
-    Request, Response,
+    ClientReply, ClientRequest, Failure, Node, Now, Operation, PutOutcome, Refusal, Request,
+    Response,
     call::{Outcome, Waiter},
     handoff::HintWaiter,
     node::Timer,
@@ -31,14 +31,8 @@ pub(crate) struct Write {
 }
 
 impl Node {
-    /// Begins a client's request, or refuses it.
-    pub(crate) fn begin(&mut self, request: u64, body: ClientRequest, now: Now) {
-        if self.open_requests() >= self.options.max_requests || buggify!(RefuseClient) {
-            return self.refuse(request);
-        }
-        if !self.admission.enter(now.instant) {
-            return self.refuse(request);
-        }
+    /// Begins a client's request that was let in.
+    pub(crate) fn start(&mut self, request: u64, body: ClientRequest, now: Now) {
         let strict = !body.quorum.sloppy() && body.quorum.orders_writes();
         if body.atomic && !(strict && body.quorum.is_strict()) {
             return self.reply(request, ClientReply::Refused(Refusal::Malformed));
@@ -56,12 +50,6 @@ impl Node {
                 self.begin_write(request, body, deadline, now);
             }
         }
-    }
-
-    fn refuse(&mut self, request: u64) {
-        self.counters.refused_overloaded += 1;
-        let reply = Box::new(ClientReply::Refused(Refusal::Overloaded));
-        self.act(Action::Reply { request, reply });
     }
 
     pub(crate) fn begin_write(

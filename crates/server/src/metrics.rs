@@ -72,6 +72,11 @@ fn gauges(view: &View<'_>, registry: &mut Registry) {
     add("hints", "Hints held", hints.count);
     add("hints_bytes", "Bytes of the hints held", hints.bytes);
     add("open_requests", "Client requests at work", view.node.open_requests() as u64);
+    add(
+        "queued_requests",
+        "Client requests that wait to be let in",
+        view.node.queued_requests() as u64,
+    );
     add("admitted_requests", "Client requests let in at once", view.node.admitted() as u64);
     let store = view.local.store.stats();
     add("keys", "Keys held, tombstones included", store.keys);

@@ -4,4 +4,5 @@ mod cluster;
 mod heal;
 mod lives;
 mod owners;
+mod queue;
 mod world;

@@ -200,6 +200,11 @@ impl World {
         self.report(node, Event::Damaged { tokens });
     }
 
+    /// Tells a node that its driver is slow to get to what is ready.
+    pub(crate) fn lag(&mut self, node: NodeId, by: Duration) {
+        self.report(node, Event::Lagged { by });
+    }
+
     pub(crate) fn expect_refill(&mut self, node: NodeId, segments: u64) {
         self.machine(node).node.as_mut().expect("it is running").expect_refill(segments);
     }
@@ -341,6 +346,14 @@ impl World {
         let body =
             ClientRequest { key, operation, quorum, atomic: false, wait_for_owners: true, timeout };
         self.begin(at, body)
+    }
+
+    /// Begins a write that is answered as usual.
+    pub(crate) fn begin_put(&mut self, at: NodeId, key: &str) -> u64 {
+        let (key, operation) = (self::key(key), Operation::Put(Bytes::from_static(b"meow")));
+        let (quorum, timeout) = (quorum(false), TIMEOUT);
+        let (atomic, wait_for_owners) = (false, false);
+        self.begin(at, ClientRequest { key, operation, quorum, atomic, wait_for_owners, timeout })
     }
 
     fn begin(&mut self, at: NodeId, body: ClientRequest) -> u64 {
