@@ -33,9 +33,10 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 const LOAD_ATTEMPTS: u32 = 5;
 /// The pacer sleeps at least so long, and begins what became due meanwhile at once.
 const SHORTEST_NAP: Duration = Duration::from_micros(50);
-/// The same while so much waits for a connection that what becomes due makes no difference: at ten
-/// times what a cluster can do, a pacer that does not sleep takes half a core from it.
-const FULL_NAP: Duration = Duration::from_millis(1);
+/// The same while so many wait for a connection that what becomes due makes no difference: at ten
+/// times what a cluster can do, a pacer that wakes all the time takes half a core from it.
+const NAP_WHILE_MANY_WAIT: Duration = Duration::from_millis(1);
+/// More than connections that are free take up in such a nap.
 const MANY_WAITING: usize = 1_000;
 /// The pacer sleeps at most so long, so that it notices when nobody waits for it any more.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
@@ -279,7 +280,8 @@ impl Run {
         let schedule = schedule.as_mut()?;
         let at = now - self.begin;
         let waiting = schedule.advance(at, |due| tally.shed(due));
-        let shortest = if schedule.waiting() < MANY_WAITING { SHORTEST_NAP } else { FULL_NAP };
+        let many = schedule.waiting() >= MANY_WAITING;
+        let shortest = if many { NAP_WHILE_MANY_WAIT } else { SHORTEST_NAP };
         let nap =
             schedule.next_at().map(|next| next.saturating_sub(at).clamp(shortest, LONGEST_NAP));
         drop(state);

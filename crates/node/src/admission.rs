@@ -6,7 +6,7 @@ use crate::background::Background;
 const WINDOW: Duration = Duration::from_millis(100);
 /// How long after a client's request background work leaves time to more of them.
 const SERVING_FOR: Duration = Duration::from_millis(100);
-/// How long after a refusal background work waits.
+/// How long background work waits after a request that found no room.
 const PRESSED_FOR: Duration = Duration::from_millis(200);
 /// When what is ready waits longer than this for its turn, on average, the node takes in fewer: who is
 /// refused waits for as long, and then some.
@@ -31,7 +31,9 @@ pub(crate) struct Admission {
     limit: usize,
     under_way: usize,
     window: Window,
-    last_refused: Option<Instant>,
+    /// How many a window has seen the end of while as many were under way as may be, of late.
+    pace: usize,
+    last_full: Option<Instant>,
     last_served: Option<Instant>,
     background: Background,
 }
@@ -43,6 +45,7 @@ struct Window {
     count: u32,
     lag: Duration,
     lags: u32,
+    left: usize,
     peak: usize,
 }
 
@@ -56,7 +59,8 @@ impl Admission {
             limit: most,
             under_way: 0,
             window,
-            last_refused: None,
+            pace: 0,
+            last_full: None,
             last_served: None,
             background: Background::new(),
         }
@@ -71,7 +75,7 @@ impl Admission {
             self.under_way += 1;
             self.window.peak = self.window.peak.max(self.under_way);
         } else {
-            self.last_refused = Some(now);
+            self.last_full = Some(now);
         }
         admitted
     }
@@ -100,6 +104,13 @@ impl Admission {
     /// One that was let in is answered.
     pub(crate) fn left(&mut self) {
         self.under_way = self.under_way.saturating_sub(1);
+        self.window.left += 1;
+    }
+
+    /// About how long it takes until so many more are answered; no time while that is not known.
+    pub(crate) fn time_for(&self, count: usize) -> Duration {
+        let of = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        WINDOW.saturating_mul(of(count)).checked_div(of(self.pace)).unwrap_or_default()
     }
 
     /// One has ended well after this long.
@@ -121,9 +132,9 @@ impl Admission {
         self.under_way >= LEAST
     }
 
-    /// Whether requests were refused of late: a bad time for what can wait.
+    /// Whether requests found no room of late: a bad time for what can wait.
     pub(crate) fn is_pressed(&self, now: Instant) -> bool {
-        self.last_refused.is_some_and(|at| now.saturating_duration_since(at) < PRESSED_FOR)
+        self.last_full.is_some_and(|at| now.saturating_duration_since(at) < PRESSED_FOR)
     }
 
     /// How many may be under way at present.
@@ -139,7 +150,12 @@ impl Admission {
         if now < end {
             return;
         }
-        let Window { total, count, lag, lags, peak, .. } = self.window;
+        let Window { total, count, lag, lags, left, peak, .. } = self.window;
+        // With fewer under way it says how many came.
+        if peak >= self.limit {
+            let before = if self.pace > 0 { self.pace } else { left };
+            self.pace = (3 * before + left).div_ceil(4);
+        }
         let is_late = count > 0 && total / count > self.target;
         let is_lagging = lags > 0 && lag / lags > MOST_LAG;
         if is_late || is_lagging {

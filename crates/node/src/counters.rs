@@ -27,7 +27,7 @@ pub struct Counters {
     pub refused_too_far_ahead: u64,
     /// Client writes not begun because this node's clock is too far ahead of its peers'.
     pub refused_clock_ahead: u64,
-    /// Client requests refused because too many were at work.
+    /// Client requests refused because too many were at work and waited.
     pub refused_overloaded: u64,
     /// Requests not sent to a peer because it has too many to answer.
     pub peer_overloads: u64,

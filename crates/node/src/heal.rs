@@ -100,7 +100,7 @@ impl Node {
         if self.comparisons().all(is_compared) { self.heal.damaged_segments } else { 0 }
     }
 
-    /// Whether clients were refused of late: a bad time for what can wait.
+    /// Whether clients found no room of late: a bad time for what can wait.
     #[must_use]
     pub fn is_pressed(&self, now: Instant) -> bool {
         self.admission.is_pressed(now)

@@ -29,11 +29,12 @@ pub struct NodeOptions {
     /// Most records that a comparison moves at a time. It goes on with the next so many until all
     /// that differs has moved, but not faster than clients leave it time to.
     pub anti_entropy_max_per_tick: usize,
-    /// Most client requests at work at once, those answered but not finished included.
+    /// Most client requests at once, those answered but not finished included.
     pub max_requests: usize,
-    /// Most client requests at once that are not answered.
+    /// Most client requests at once that are not answered, at work or waiting for their turn.
     pub max_in_flight: usize,
-    /// When requests that end well take longer than this on average, the node takes in fewer.
+    /// When requests that end well take longer than this on average, the node has fewer at work. A quarter
+    /// of the time that they usually have; none waits for its turn for longer than two and a half times this.
     pub target_latency: Duration,
     /// Most requests to one peer that it has not answered. What would be more counts as refused by
     /// it, so that a slow replica costs a bounded queue: it gets a hint instead.

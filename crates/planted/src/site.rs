@@ -85,8 +85,8 @@ sites! {
         "A store compacts a segment although it wastes little.";
     HintsRewritten, "hints written again early", 0.25,
         "The hint log gives up its oldest segment although it wastes little.";
-    QueueClient, "client made to wait its turn", 0.25,
-        "A coordinator has a request wait although there is room, until something else happens.";
+    QueueClient, "client made to wait its turn", 0.75,
+        "A coordinator has a request wait although there is room, while a few other things happen.";
 }
 
 impl fmt::Display for Site {

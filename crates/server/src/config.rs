@@ -18,7 +18,7 @@
 //! | `snapshot_interval_s` | 0 | seconds between snapshots, 0 for none |
 //! | `scrub_interval_s` | 604800 | seconds between two readings of all records, 0 for none |
 //! | `max_value_bytes` | 8 MiB | largest value; no more than that either |
-//! | `max_in_flight`, `max_connections` | 4096, 4096 | beyond them callers get an early 503 |
+//! | `max_in_flight`, `max_connections` | 4096, 4096 | beyond them callers get a 503 at once |
 //! | `max_clock_skew_ms` | 10000 | versions further ahead than that are refused |
 //! | `allowed_hosts` | `[]` | further names that a request's `Host` may have |
 //! | `client_auth`, `client_tokens` | `"none"`, `[]` | `"token"`: clients must show one of the tokens |

@@ -71,7 +71,7 @@ fn gauges(view: &View<'_>, registry: &mut Registry) {
     let hints = view.node.hints().stats(view.now.wall_ms);
     add("hints", "Hints held", hints.count);
     add("hints_bytes", "Bytes of the hints held", hints.bytes);
-    add("open_requests", "Client requests at work", view.node.open_requests() as u64);
+    add("open_requests", "Client requests at work or waiting", view.node.open_requests() as u64);
     add(
         "queued_requests",
         "Client requests that wait to be let in",

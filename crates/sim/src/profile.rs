@@ -372,7 +372,7 @@ impl Profile {
                 swarm: 0.6,
                 atomic: 0.0,
                 forgets: true,
-                without_sites: &[Site::RefuseClient],
+                without_sites: &[Site::RefuseClient, Site::QueueClient],
                 ..Self::of(
                     "lives",
                     "nodes lose their disks, old copies come back, deletes are forgotten all the while; strict quorums",
@@ -454,7 +454,7 @@ impl Profile {
             atomic: 0.0,
             forgets: true,
             sites: 0.1,
-            without_sites: &[Site::RefuseClient],
+            without_sites: &[Site::RefuseClient, Site::QueueClient],
             ..Self::of(name, about, &[faults])
         }
         .with_sloppy(0.0)

@@ -348,11 +348,16 @@ impl World {
         self.begin(at, body)
     }
 
-    /// Begins a write that is answered as usual.
-    pub(crate) fn begin_put(&mut self, at: NodeId, key: &str) -> u64 {
-        let (key, operation) = (self::key(key), Operation::Put(Bytes::from_static(b"meow")));
-        let (quorum, timeout) = (quorum(false), TIMEOUT);
-        let (atomic, wait_for_owners) = (false, false);
+    /// Begins a write of so many bytes that is answered as usual.
+    pub(crate) fn begin_put(
+        &mut self,
+        at: NodeId,
+        key: &str,
+        bytes: usize,
+        timeout: Duration,
+    ) -> u64 {
+        let (key, operation) = (self::key(key), Operation::Put(vec![0; bytes].into()));
+        let (quorum, atomic, wait_for_owners) = (quorum(false), false, false);
         self.begin(at, ClientRequest { key, operation, quorum, atomic, wait_for_owners, timeout })
     }
 
