@@ -120,6 +120,11 @@ impl Admission {
         self.window.count += 1;
     }
 
+    /// One has ended because there were too many: as late as can be.
+    pub(crate) fn ran_out_of_time(&mut self) {
+        self.succeeded(2 * self.target);
+    }
+
     /// Something that was ready waited for so long.
     pub(crate) fn lagged(&mut self, by: Duration) {
         // One long stop of the whole process says nothing of what a tenth of a second is like.

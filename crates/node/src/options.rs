@@ -34,7 +34,7 @@ pub struct NodeOptions {
     /// Most client requests at once that are not answered, at work or waiting for their turn.
     pub max_in_flight: usize,
     /// When requests that end well take longer than this on average, the node has fewer at work. A quarter
-    /// of the time that they usually have; none waits for its turn for longer than two and a half times this.
+    /// of the time that they usually have; none waits for its turn for longer than three times this.
     pub target_latency: Duration,
     /// Most requests to one peer that it has not answered. What would be more counts as refused by
     /// it, so that a slow replica costs a bounded queue: it gets a hint instead.

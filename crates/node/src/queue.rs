@@ -5,6 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use quorate_membership::PeerState;
+use quorate_record::NodeId;
+
 use crate::{
     Action, ClientReply, ClientRequest, Node, Now, Operation, Refusal, admission::Admission,
     node::Timer,
@@ -14,9 +17,9 @@ use crate::{
 /// bodies is free again.
 pub(crate) const MAX_QUEUED_BYTES: usize = 32 << 20;
 /// Whoever would wait for more of his time than this is refused at once.
-const JOINS_UP_TO: Part = Part(4, 8);
+const JOINS_UP_TO: Part = Part(5, 8);
 /// Whose turn has not come by then is refused: what is left must be enough for the request itself.
-const WAITS_UP_TO: Part = Part(5, 8);
+const WAITS_UP_TO: Part = Part(6, 8);
 /// Requests have a quarter of the usual time to end well in.
 const TARGETS_OF_TIME: u32 = 4;
 
@@ -136,6 +139,16 @@ impl Node {
     pub(crate) fn queued_too_long(&mut self, id: u64) {
         if let Some(Queued { request, .. }) = self.queue.remove(id) {
             self.refuse(request);
+        }
+    }
+
+    /// A request that was let in had not enough time. While others wait and no peer is silent that is for
+    /// those at work with it: they are too many. Successes alone would tell nothing of it, as those that
+    /// waited succeed only if they are quick.
+    pub(crate) fn ran_out_of_time(&mut self) {
+        let is_up = |(_, state): (NodeId, PeerState)| state == PeerState::Up;
+        if self.queue.len() > 0 && self.membership.iter().all(is_up) {
+            self.admission.ran_out_of_time();
         }
     }
 

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quorate_quorum::{Failure as Missing, Get, GetAction, GetEvent, GetOptions, Repair};
+use quorate_quorum::{Failure as Missing, Get, GetAction, GetError, GetEvent, GetOptions, Repair};
 use quorate_record::{Key, NodeId, Record, Version};
 
 use crate::{
@@ -249,9 +249,13 @@ impl Node {
                     self.replace_timer(earlier, at, Timer::Read(id));
                 }
                 GetAction::Reply(result) => {
-                    if result.is_ok() {
-                        let began = read.deadline - read.timeout;
-                        self.admission.succeeded(now.instant.saturating_duration_since(began));
+                    match &result {
+                        Ok(_) => {
+                            let began = read.deadline - read.timeout;
+                            self.admission.succeeded(now.instant.saturating_duration_since(began));
+                        }
+                        Err(GetError::TimedOut { .. }) => self.ran_out_of_time(),
+                        Err(_) => {}
                     }
                     let reason = read.reason.clone();
                     let result = match result {

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use quorate_membership::PeerState;
-use quorate_quorum::{Failure as Missing, Put, PutAction, PutEvent, Round};
+use quorate_quorum::{Failure as Missing, Put, PutAction, PutError, PutEvent, Round};
 use quorate_record::{Hint, HintKind, Key, NodeId, Record, Timestamp, Version};
 
 use crate::{
@@ -252,9 +252,13 @@ impl Node {
                     self.replace_timer(earlier, at, Timer::Write(id));
                 }
                 PutAction::Reply(result) => {
-                    if result.is_ok() {
-                        let began = write.end - 2 * write.timeout;
-                        self.admission.succeeded(now.instant.saturating_duration_since(began));
+                    match &result {
+                        Ok(_) => {
+                            let began = write.end - 2 * write.timeout;
+                            self.admission.succeeded(now.instant.saturating_duration_since(began));
+                        }
+                        Err(PutError::TimedOut { .. }) => self.ran_out_of_time(),
+                        Err(_) => {}
                     }
                     if let Ok(receipt) = &result
                         && write.wait_for_owners

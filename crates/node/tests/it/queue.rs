@@ -59,14 +59,14 @@ fn p8_who_would_wait_in_vain_is_refused_at_once() {
     let first = world.begin_put(id(1), "first", 4, TIMEOUT);
     let hasty = world.begin_put(id(1), "hasty", 4, MS * 80);
     let patient = world.begin_put(id(1), "patient", 4, TIMEOUT * 60);
-    world.run_open(MS * 49);
+    world.run_open(MS * 59);
     assert!(!world.is_answered(hasty));
     world.run_open(MS);
     assert_overloaded(&mut world, hasty);
     let late = world.begin_put(id(1), "late", 4, MS * 80);
     assert_overloaded(&mut world, late);
 
-    world.run_open(MS * 350);
+    world.run_open(MS * 440);
     let last = world.begin_put(id(1), "last", 4, TIMEOUT);
     world.run_open(MS);
     let late = world.begin_put(id(1), "late", 4, TIMEOUT);
@@ -79,7 +79,7 @@ fn p8_who_would_wait_in_vain_is_refused_at_once() {
     assert_overloaded(&mut world, first);
     assert_overloaded(&mut world, patient);
 
-    // The last has its turn after 400 ms, and what is left of its time.
+    // The last has its turn after 300 ms, and what is left of its time.
     world.run_open(MS * 699);
     assert!(!world.is_answered(last));
     world.run_open(MS);
@@ -94,7 +94,7 @@ fn p8_who_is_late_is_not_begun_though_there_is_room() {
     let mut world = pressed(without_anti_entropy());
     world.set_link_delay(MS * 50);
     let let_in = begin(&mut world, LEAST);
-    let brief = world.begin_put(id(1), "brief", 4, MS * 160); // its turn would come when it must go
+    let brief = world.begin_put(id(1), "brief", 4, MS * 132); // its turn would come when it must go
     world.run_open(MS * 100);
     assert_overloaded(&mut world, brief);
     for request in let_in {
@@ -102,6 +102,36 @@ fn p8_who_is_late_is_not_begun_though_there_is_room() {
     }
     world.run(MS * 3_000);
     assert!((1..=3).all(|node| world.held(id(node), &key("brief")).is_none()));
+}
+
+#[test]
+fn p8_requests_that_wait_and_run_out_of_time_let_in_fewer() {
+    let mut world = pressed(without_anti_entropy());
+    while world.node(id(1)).admitted() < 3 * LEAST {
+        written(world.put(id(1), "cat", "meow", quorum(false)));
+        world.run(MS * 101);
+    }
+    world.set_link_delay(MS * 50);
+    let admitted = world.node(id(1)).admitted();
+    let quick = begin(&mut world, admitted);
+    let slow = begin(&mut world, LEAST);
+    world.run_open(MS * 99);
+    world.set_link_delay(MS * 380);
+    world.run_open(MS * 600);
+    let more = begin(&mut world, admitted + LEAST); // so that there is a line
+    assert!(world.node(id(1)).queued_requests() > 0);
+    let before = world.node(id(1)).admitted();
+    world.set_link_delay(MS);
+    let failed = slow
+        .into_iter()
+        .filter(|request| matches!(world.answer_to(*request), ClientReply::Written(Err(_))));
+    assert!(failed.count() > LEAST / 2);
+    quick.into_iter().for_each(|request| drop(written(world.answer_to(request))));
+    world.run_open(MS * 101);
+    let one_more = world.begin_put(id(1), "one-more", 4, TIMEOUT);
+    assert!(world.node(id(1)).admitted() < before);
+    more.into_iter().chain([one_more]).for_each(|request| drop(world.answer_to(request)));
+    world.run(MS * 3_000);
 }
 
 #[test]
