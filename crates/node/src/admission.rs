@@ -20,7 +20,8 @@ const LEAST: usize = 64;
 /// until all of them miss their deadlines. So when those that end well take longer than `target` on
 /// average, fewer are let in, and when they do not, more again: additive increase and
 /// multiplicative decrease, as TCP limits what is under way (Chiu and Jain, 1989). Failures say
-/// nothing: they take long when replicas are gone, too, and then fewer requests would not help.
+/// nothing: they take long when replicas are gone, too, and then fewer requests would not help. Only
+/// where others wait and no peer is silent does one that runs out of time count as late.
 ///
 /// How long they take is not all: of the time that requests may take, refusals may take a small part.
 /// So fewer are let in, too, when the driver is slow to get to what is ready.
@@ -45,7 +46,7 @@ struct Window {
     count: u32,
     lag: Duration,
     lags: u32,
-    left: usize,
+    left: usize, // well or not
     peak: usize,
 }
 

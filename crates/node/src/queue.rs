@@ -15,7 +15,7 @@ use crate::{
 
 /// Most bytes of values that wait: of clients that have hung up, too, whose part in the budget for
 /// bodies is free again.
-pub(crate) const MAX_QUEUED_BYTES: usize = 32 << 20;
+const MAX_QUEUED_BYTES: usize = 32 << 20;
 /// Whoever would wait for more of his time than this is refused at once.
 const JOINS_UP_TO: Part = Part(5, 8);
 /// Whose turn has not come by then is refused: what is left must be enough for the request itself.
