@@ -43,13 +43,23 @@ fn p1_a_node_without_its_disk_counts_for_nothing_until_both_others_have_filled_i
     let n3 = cluster.node("n3");
     assert!(n3.held_value("cat49").is_some(), "it has what n1 has");
     assert_eq!(standing(n3)["recovery"]["away"], json!(["n2"]));
-    assert_eq!(n3.request("GET", "/ready", "").status, 503);
+    let ready = n3.request("GET", "/ready", "").expect_status(503);
+    assert!(ready.text().contains("compared with: n1; "), "{}", ready.text());
     assert_eq!(strict(cluster.node("n1"), "cat1"), 503, "n1 alone is no quorum");
     assert_eq!(strict(n3, "cat1"), 503);
 
     cluster.start("n2");
     eventually("it counts", PATIENCE, || counts(cluster.node("n3")));
     assert_eq!(strict(cluster.node("n3"), "cat1"), 200);
+}
+
+#[test]
+fn p1_a_node_without_its_disk_is_not_ready_before_it_counts() {
+    let mut cluster = three();
+    cluster.kill("n3");
+    fs::remove_dir_all(cluster.node("n3").data_dir()).unwrap();
+    cluster.start("n3");
+    assert!(counts(cluster.node("n3")), "the other two would be enough for reads");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use quorate_membership::PeerState;
-use quorate_node::{Comparison, Node, Now, PeerStatus};
+use quorate_node::{Comparison, Node, Now, PeerStatus, Recovery};
 use quorate_record::{Key, NodeId};
 use quorate_storage::SyncPolicy;
 use quorate_transport::PeerLinks;
@@ -295,31 +295,36 @@ impl View<'_> {
         })
     }
 
-    /// Whether requests should be sent to this node.
+    /// Whether requests should be sent to this node: it counts for quorums itself, and reads of every key can be answered.
     pub(crate) fn ready(&self) -> Result<(), String> {
         if let Some(why) = self.local.store.poisoned() {
             return Err(why.to_string());
         }
-        let up = |peer: &PeerStatus| peer.state == PeerState::Up;
-        if self.node.can_read(self.config.r) {
-            return Ok(());
-        }
-        let away: Vec<String> =
-            self.node.peers().filter(|peer| !up(peer)).map(|peer| peer.id.to_string()).collect();
-        let r = self.config.r;
-        if away.is_empty() || self.node.recovery().is_some() {
-            let own = self.node.recovery().map(|_| self.node.writer().node);
-            let peers = self.node.peers().filter(|peer| peer.is_recovering).map(|peer| peer.id);
-            let filled: Vec<String> =
-                own.into_iter().chain(peers).map(|id| id.to_string()).collect();
+        if let Some(Recovery { done, away, waiting }) = self.node.recovery() {
+            let [done, away, waiting] = [done, away, waiting].map(listed);
             return Err(format!(
-                "some keys have fewer than {r} replicas that count; being filled: {}; not up: {}",
-                filled.join(", "),
-                away.join(", ")
+                "new, or without all of its data; compared with: {done}; to be compared with: {waiting}; not up: {away}"
             ));
         }
-        Err(format!("some keys have fewer than {r} replicas up; not up: {}", away.join(", ")))
+        let r = self.config.r;
+        if self.node.can_read(r) {
+            return Ok(());
+        }
+        let peers = |which: fn(&PeerStatus) -> bool| {
+            listed(self.node.peers().filter(which).map(|peer| peer.id).collect())
+        };
+        let (filled, away) =
+            (peers(|peer| peer.is_recovering), peers(|peer| peer.state != PeerState::Up));
+        Err(format!(
+            "some keys have fewer than {r} replicas that count; being filled: {filled}; not up: {away}"
+        ))
     }
+}
+
+/// Nodes for a reader.
+fn listed(nodes: Vec<NodeId>) -> String {
+    let names: Vec<_> = nodes.iter().map(NodeId::as_str).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 type Stats = quorate_antientropy::RoundsStats<NodeId>;
