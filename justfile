@@ -85,6 +85,10 @@ overload *args:
 catch-up *args:
     scripts/catch-up "$@"
 
+# 100,000 deletes are forgotten when all nodes are well, and not before
+forget *args:
+    scripts/forget "$@"
+
 # The store beside redb, sled, fjall and RocksDB: see benches/peers/README.md
 peers *args:
     cd benches/peers && cargo run --release -- "$@"
