@@ -8,7 +8,9 @@ use std::time::Duration;
 use crate::frame::frame_bytes;
 use crate::fs::{Fs, create_dir_durably};
 use crate::queue::{LogError, Progress, Shared, Ticket};
-use crate::recovery::{Damage, Frame, OpenError, RecoverOptions, Recovery, Replay, recover};
+use crate::recovery::{
+    BeforeLoss, Damage, Frame, OpenError, RecoverOptions, Recovery, Replay, recover,
+};
 use crate::release::Release;
 use crate::released::Released;
 use crate::segment::DATA_OFFSET;
@@ -149,7 +151,8 @@ impl Log {
         on_progress: impl FnMut(Progress<'_>) + Send + 'static,
         mut replay: impl FnMut(Frame<'_>),
     ) -> Result<(Log, Recovery), OpenError> {
-        Self::open_with(fs, dir, options, Box::new(on_progress), Replay::InOrder(&mut replay))
+        let replay = Replay::InOrder(&mut replay);
+        Self::open_with(fs, dir, options, Box::new(on_progress), replay, &mut || Ok(()))
     }
 
     /// Opens a log like [`Self::open`], but reads several segments at the same time
@@ -167,12 +170,24 @@ impl Log {
         on_progress: impl FnMut(Progress<'_>) + Send + 'static,
         replay: impl Fn(Frame<'_>) + Sync,
     ) -> Result<(Log, Recovery), OpenError> {
+        Self::open_guarded(fs, dir, options, on_progress, replay, &mut || Ok(()))
+    }
+
+    /// [`Self::open_unordered`], but `before_cut` is called before an unfinished write is cut off.
+    pub(crate) fn open_guarded(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        options: &LogOptions,
+        on_progress: impl FnMut(Progress<'_>) + Send + 'static,
+        replay: impl Fn(Frame<'_>) + Sync,
+        before_cut: BeforeLoss<'_>,
+    ) -> Result<(Log, Recovery), OpenError> {
         let threads = match options.drive {
             Drive::Threads => options.recovery_threads,
             Drive::Manual => 1,
         };
         let replay = Replay::BySegment(threads, &replay);
-        Self::open_with(fs, dir, options, Box::new(on_progress), replay)
+        Self::open_with(fs, dir, options, Box::new(on_progress), replay, before_cut)
     }
 
     fn open_with(
@@ -181,6 +196,7 @@ impl Log {
         options: &LogOptions,
         on_progress: Box<dyn FnMut(Progress<'_>) + Send>,
         mut replay: Replay<'_>,
+        before_cut: BeforeLoss<'_>,
     ) -> Result<(Log, Recovery), OpenError> {
         let largest = DATA_OFFSET + frame_bytes(options.max_payload_bytes);
         assert!(
@@ -205,7 +221,7 @@ impl Log {
             replay_after: options.replay_after,
             max_open_files: options.max_open_files,
         };
-        let mut recovered = recover(&*fs, dir, recover_options, &mut replay)?;
+        let mut recovered = recover(&*fs, dir, recover_options, &mut replay, before_cut)?;
         let space_options = SpaceOptions {
             segment_bytes,
             ahead_bytes: options.prepare_ahead_bytes,

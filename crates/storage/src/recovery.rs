@@ -152,12 +152,17 @@ pub(crate) struct RecoverOptions {
     pub(crate) max_open_files: usize,
 }
 
+/// Is called before something goes by which a later opening could tell what this one has found. May be called again; if
+/// it fails, the opening does.
+pub(crate) type BeforeLoss<'a> = &'a mut dyn FnMut() -> io::Result<()>;
+
 /// Reads the log in `dir`, gives every good frame that is asked for to `replay`, and mends the end.
 pub(crate) fn recover(
     fs: &dyn Fs,
     dir: &Path,
     options: RecoverOptions,
     replay: &mut Replay<'_>,
+    before_cut: BeforeLoss<'_>,
 ) -> Result<Recovered, OpenError> {
     let (newest_file, recorded) = NewestFile::open(fs, dir)?;
     let (released_file, released) = ReleasedFile::open(fs, dir)?;
@@ -219,7 +224,7 @@ pub(crate) fn recover(
             ..Slot::new(segment.number, first_seq, segment.file.clone())
         });
         if is_last {
-            active = Some(reader.mend(dir, segment, &walk)?);
+            active = Some(reader.mend(dir, segment, &walk, before_cut)?);
         }
     }
     let last = reader.last.unwrap_or(0);
@@ -389,7 +394,13 @@ impl Reader {
     }
 
     /// Makes the last segment ready for the next append.
-    fn mend(&mut self, dir: &Path, segment: Segment, tail: &Walk) -> Result<Active, OpenError> {
+    fn mend(
+        &mut self,
+        dir: &Path,
+        segment: Segment,
+        tail: &Walk,
+        before_cut: BeforeLoss<'_>,
+    ) -> Result<Active, OpenError> {
         let path = segment_path(dir, segment.number);
         let io = || OpenError::io("mend", &path);
         let mut dirty = false;
@@ -418,6 +429,9 @@ impl Reader {
             return Err(io()(io::Error::other(
                 "the end of the log cannot be read, so nothing is cut",
             )));
+        }
+        if tail.remains_end > tail.head {
+            before_cut().map_err(io())?;
         }
         if tail.remains_end > tail.head && !tail.damaged && !planted!(TornTailKept) {
             let zeros = vec![0; index((tail.remains_end - tail.head).min(1 << 20))];

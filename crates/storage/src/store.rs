@@ -294,7 +294,23 @@ impl Store {
         options: &StoreOptions,
         on_progress: Box<dyn Fn() + Send + Sync>,
     ) -> Result<(Store, Recovered), OpenError> {
-        let core = Arc::new(Core::open(fs, dir, options, on_progress)?);
+        Self::open_guarded(fs, dir, options, on_progress, &mut || Ok(()))
+    }
+
+    /// [`Self::open`], but before anything goes by which a later opening could tell that something is lost, may be or was
+    /// cut off, `before_loss` is called, perhaps more than once. What it makes durable is there even if the process ends
+    /// before it has read what is in [`Recovered`].
+    ///
+    /// # Errors
+    /// As [`Self::open`], and if `before_loss` fails.
+    pub fn open_guarded(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        options: &StoreOptions,
+        on_progress: Box<dyn Fn() + Send + Sync>,
+        before_loss: &mut dyn FnMut() -> io::Result<()>,
+    ) -> Result<(Store, Recovered), OpenError> {
+        let core = Arc::new(Core::open(fs, dir, options, on_progress, before_loss)?);
         let maintenance = match options.log.drive {
             Drive::Manual => None,
             Drive::Threads => Some(

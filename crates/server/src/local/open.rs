@@ -1,6 +1,6 @@
 //! Opens the files of a node.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
 use quorate_node::{Node, NodeOptions, Notes, NotesError, Now};
 use quorate_record::{NodeId, Timestamp, Writer};
@@ -73,22 +73,31 @@ impl Local {
         // A new life begins with the wall clock, so later ones are greater.
         let wanted = Meta { node, cluster: ring.fingerprint(), incarnation: wall_ms };
         let mut meta = Meta::open(&*fs, dir, wanted)?;
+        let before = meta.incarnation;
         let progress = Box::new(on_progress.clone());
-        let (store, store_found) = Store::open(Arc::clone(&fs), dir, &options.store, progress)?;
+        // The clock's ceiling may be among what was lost, and wall clocks go back: only another life cannot issue a
+        // version twice. In that the node counts for nothing until what was lost is there again.
+        let mut begin_another_life = || {
+            if meta.incarnation == before {
+                meta = meta.renew(&*fs, dir, wall_ms).map_err(io::Error::other)?;
+            }
+            Ok(())
+        };
+        let (store, store_found) = Store::open_guarded(
+            Arc::clone(&fs),
+            dir,
+            &options.store,
+            progress,
+            &mut begin_another_life,
+        )?;
         let mut notes = match &store_found.notes {
             Some(bytes) => Notes::decode(bytes)?,
-            None => first_notes(&store_found, meta.incarnation),
+            None => first_notes(&store_found, before),
         };
-        let counted = notes.counted == meta.incarnation;
-        let is_incomplete = !store_found.damages.is_empty() || store_found.is_doubtful;
-        if is_incomplete || store_found.truncated_bytes > 0 {
-            // The clock's ceiling may be among what was lost, and wall clocks go back: only another
-            // life cannot issue a version twice. In that it counts for nothing until what was lost
-            // is there again; but what was only torn off had not been acknowledged.
-            meta = meta.renew(&*fs, dir, wall_ms)?;
-            if counted && !is_incomplete {
-                notes.counted = meta.incarnation;
-            }
+        let is_complete = store_found.damages.is_empty() && !store_found.is_doubtful;
+        if notes.counted == before && is_complete {
+            // What was only torn off had not been acknowledged.
+            notes.counted = meta.incarnation;
         }
         // Before anything else goes into the log, so that no later start takes a new node for one
         // from a time without notes. If the disk is full, it is tried again at that start.

@@ -16,7 +16,7 @@ use crate::fs::{Fs, create_dir_durably, durable_replace};
 use crate::index::{Entry, SHARDS, Secret, Shard, TooManyWriters, Writers, shard_of};
 use crate::log::{Log, LogOptions};
 use crate::queue::Place;
-use crate::recovery::{Damage, Frame, OpenError, Recovery};
+use crate::recovery::{BeforeLoss, Damage, Frame, OpenError, Recovery};
 use crate::segment::index;
 use crate::segments::SegmentInfo;
 
@@ -26,6 +26,7 @@ impl Core {
         dir: &Path,
         options: &StoreOptions,
         on_progress: Box<dyn Fn() + Send + Sync>,
+        before_loss: BeforeLoss<'_>,
     ) -> Result<Self, OpenError> {
         let snapshot_dir = dir.join("snapshot");
         create_dir_durably(&*fs, &snapshot_dir).map_err(OpenError::io("create", &snapshot_dir))?;
@@ -42,7 +43,7 @@ impl Core {
         let (settler, mut scratch) = (shards.clone(), Scratch::default());
         let replayed = Replayed::new();
         let is_tail_read = !(planted!(TailNotReplayed) && recovered.snapshot.is_some());
-        let (log, report) = Log::open_unordered(
+        let (log, report) = Log::open_guarded(
             fs.clone(),
             &dir.join("log"),
             &log_options,
@@ -52,6 +53,7 @@ impl Core {
                     replay(&frame, options.token_of, &shards, &replayed);
                 }
             },
+            before_loss,
         )?;
         let Replayed { records, others, unknown_frames, too_many } = replayed;
         records.end(&shards);
@@ -72,6 +74,15 @@ impl Core {
         let is_newest = recovered.snapshot.is_some() && recovered.bad_snapshots.is_empty();
         recovered.is_doubtful =
             !is_newest && shards.horizon() > Timestamp::ZERO && !is_whole(&log.segments());
+        if recovered.is_doubtful || !recovered.damages.is_empty() {
+            before_loss().map_err(OpenError::io("go on with", dir))?;
+        }
+        for (path, _) in &recovered.bad_snapshots {
+            // Also one that the device does not give just now: numbers that it covers may be used again from here on, if
+            // the log has lost its end, and must not be taken for what it covers at a later opening.
+            let aside = snapshot_dir.join("damaged-snapshot");
+            durable_replace(&*fs, path, &aside).map_err(OpenError::io("set aside", path))?;
+        }
         for number in 0..SHARDS {
             shards.drop_tombstones(number, usize::MAX);
         }
@@ -138,10 +149,6 @@ fn load_snapshot(
                 if let Some(refusal) = bad.refusal(&path) {
                     return Err(refusal);
                 }
-                // Also one that the device does not give just now: numbers that it covers may be used again from here
-                // on, if the log has lost its end, and must not be taken for what it covers at a later opening.
-                let aside = dir.join("damaged-snapshot");
-                durable_replace(fs, &path, &aside).map_err(OpenError::io("set aside", &path))?;
                 recovered.bad_snapshots.push((path, bad.to_string()));
             }
         }

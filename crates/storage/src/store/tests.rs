@@ -5,7 +5,7 @@ use quorate_record::{NodeId, Writer};
 
 use super::snapshot::BadSnapshot;
 use super::*;
-use crate::fault::{Crash, Fault, FaultFs, FaultKind};
+use crate::fault::{Crash, Fault, FaultFs, FaultKind, last_frame};
 use crate::queue::Place;
 
 const DIR: &str = "/data";
@@ -899,34 +899,100 @@ fn a_segment_goes_on_a_full_disk_though_there_is_no_room_for_a_first_snapshot() 
     assert!(store.stats().snapshot.is_none());
 }
 
-/// The older snapshot still names records whose tombstones were forgotten before the newer one.
+/// A store whose newest snapshot is damaged. The older one still names records whose tombstones went at this horizon,
+/// before the newer one was made.
+fn only_an_older_snapshot(horizon: u64) -> FaultFs {
+    let (fs, store) = store();
+    for number in 1..=60 {
+        put(&store, number, number * 7 + 1);
+    }
+    store.snapshot().unwrap();
+    for number in 1..=30 {
+        put(&store, number, number * 7 + 7);
+        put(&store, 60, 500 + number);
+    }
+    keep(&store, horizon, b"");
+    let dropped = if horizon > 0 { 30 } else { 0 };
+    assert_eq!(store.drop_tombstones(None, usize::MAX), (dropped, None));
+    store.snapshot().unwrap();
+    compact(&store);
+    let fs = fs.crash(Crash::Nothing);
+    let newest = snapshots(&fs).into_iter().max().unwrap();
+    fs.tamper(&newest, |bytes| bytes[50] ^= 1).unwrap();
+    fs
+}
+
 #[test]
 fn a_store_that_falls_back_to_an_older_snapshot_is_doubtful_once_tombstones_were_forgotten() {
     for (horizon, is_doubtful) in [(0, false), (1_000, true)] {
-        let (fs, store) = store();
-        for number in 1..=60 {
-            put(&store, number, number * 7 + 1);
-        }
-        store.snapshot().unwrap();
-        for number in 1..=30 {
-            put(&store, number, number * 7 + 7);
-            put(&store, 60, 500 + number);
-        }
-        keep(&store, horizon, b"");
-        assert_eq!(
-            store.drop_tombstones(None, usize::MAX),
-            (if horizon > 0 { 30 } else { 0 }, None)
-        );
-        store.snapshot().unwrap();
-        compact(&store);
-        let fs = fs.crash(Crash::Nothing);
-        let newest = snapshots(&fs).into_iter().max().unwrap();
-        fs.tamper(&newest, |bytes| bytes[50] ^= 1).unwrap();
-        let (again, found) = open(&fs);
+        let (again, found) = open(&only_an_older_snapshot(horizon));
         assert!(found.snapshot.is_some(), "the older one is good");
         let stats = again.stats();
         assert_eq!(stats.keys - stats.tombstones > 30, is_doubtful, "deleted keys are back");
         assert_eq!((found.bad_snapshots.len(), found.is_doubtful), (1, is_doubtful));
+    }
+}
+
+/// A store whose last frame is bad, so that it is cut off.
+fn torn() -> FaultFs {
+    let (fs, store) = store();
+    (1..=5).for_each(|number| put(&store, number, number));
+    drop(store);
+    let (segment, frame) = (1..)
+        .map_while(|number| {
+            let path = crate::segment::segment_path(&Path::new(DIR).join("log"), number);
+            fs.contents(&path).ok().map(|bytes| (number, path, bytes))
+        })
+        .filter_map(|(number, path, bytes)| last_frame(&bytes, number).map(|frame| (path, frame)))
+        .last()
+        .expect("something was written");
+    fs.tamper(&segment, |contents| contents[frame.start] ^= 1).unwrap();
+    fs
+}
+
+/// An opening that ends anywhere has either told before, or leaves all there is to see to the next one.
+#[test]
+fn what_an_opening_finds_is_told_before_a_later_one_could_miss_it() {
+    for fs in [torn(), only_an_older_snapshot(1_000)] {
+        for at in fs.operations().. {
+            let fs = fs.fork();
+            fs.set_fault(Some(Fault { at, kind: FaultKind::Io, sticky: true, seed: at }));
+            let mut told = false;
+            let opened = Store::open_guarded(
+                Arc::new(fs.clone()),
+                DIR.as_ref(),
+                &options(),
+                Box::new(|| {}),
+                &mut || {
+                    told = true;
+                    Ok(())
+                },
+            );
+            for crash in [Crash::Nothing, Crash::Everything, Crash::Random(at)] {
+                let (_, found) = open(&fs.crash(crash));
+                let is_seen = found.is_doubtful || found.truncated_bytes > 0;
+                assert!(told || is_seen, "it ended at {at}, {crash:?}");
+            }
+            if opened.is_ok() {
+                assert!(told);
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn an_opening_fails_if_nobody_can_be_told() {
+    let fs = torn();
+    for _ in 0..2 {
+        let opened = Store::open_guarded(
+            Arc::new(fs.clone()),
+            DIR.as_ref(),
+            &options(),
+            Box::new(|| {}),
+            &mut || Err(io::Error::other("nobody listens")),
+        );
+        assert!(opened.is_err(), "and it is still there to be told");
     }
 }
 
