@@ -257,7 +257,8 @@ impl Catching {
     }
 }
 
-/// Whether every owner holds what is awaited of it, or more.
+/// Whether every owner holds what is awaited of it, or more. What was deleted meanwhile may be forgotten by some or by all:
+/// that nobody has lost it is for the checkers to say.
 fn all_hold(
     awaited: &BTreeMap<Key, Held>,
     cluster: &Cluster,
@@ -275,10 +276,13 @@ fn all_hold(
         None => Ok(record_of(cluster.node(owner.as_str()), key)?.map(|(held, _)| held)),
     };
     awaited.iter().all(|(key, awaited)| {
-        places.owners(key).iter().all(|owner| match held(owner, key) {
-            Ok(Some(held)) => held.version >= awaited.version,
-            Ok(None) => awaited.deleted,
-            Err::<_, String>(_) => false,
+        let held = places.owners(key).into_iter().map(|owner| held(&owner, key));
+        let Ok(held) = held.collect::<Result<Vec<_>, String>>() else { return false };
+        let newest = held.iter().flatten().max_by_key(|it| it.version);
+        let may_be_forgotten = awaited.deleted || newest.is_none_or(|newest| newest.deleted);
+        held.iter().all(|held| match held {
+            Some(held) => held.version >= awaited.version,
+            None => may_be_forgotten,
         })
     })
 }
