@@ -92,6 +92,12 @@ is_ready() { [[ $(status_of GET "$(addr_of "$1")" /ready) == 200 ]]; }
 # How many hints node $1 holds; empty if it does not say.
 hints_at() { body_of GET "$(addr_of "$1")" /debug/hints | grep -oE '"count": ?[0-9]+' | head -n 1 | grep -oE '[0-9]+$' || true; }
 
+# What node $1 says of its store in field $2.
+persisted_at() { body_of GET "$(addr_of "$1")" /debug/persist | jq ".$2"; }
+
+# The seconds since $1, an EPOCHREALTIME that has a point in it, in thousandths.
+seconds_since() { jq -n "($EPOCHREALTIME - $1) * 1000 | floor / 1000"; }
+
 has_no_hints() { [[ $(hints_at "$1") == 0 ]]; }
 
 # Whether node $1 itself holds a record of key $2 (a live one, or with $3 = deleted a tombstone).
