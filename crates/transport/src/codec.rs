@@ -198,6 +198,22 @@ pub fn encode_message(message: &Message, protocol: Protocol, out: &mut Vec<u8>) 
     }
 }
 
+/// Takes the time that an [encoded](encode_message) message has waited from what it has left; `false`
+/// if it is a request and nothing is left. Answers have no such time.
+pub(crate) fn age_message(body: &mut [u8], waited: Duration) -> bool {
+    const LEFT_AT: usize = 1 + 8;
+    let is_request = body.first().is_some_and(|kind| kind & kind::ANSWER == 0);
+    match body.get_mut(LEFT_AT..).and_then(<[u8]>::first_chunk_mut) {
+        Some(left) if is_request => {
+            let waited = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+            let nanos = u64::from_le_bytes(*left).saturating_sub(waited);
+            *left = nanos.to_le_bytes();
+            nanos > 0
+        }
+        _ => true,
+    }
+}
+
 /// Reads a message back; keys and values in it share the memory of `bytes`.
 ///
 /// # Errors
@@ -366,8 +382,14 @@ fn encode_response(body: &Response, protocol: Protocol, out: &mut Vec<u8>) {
         }
         Response::Reported(_) if protocol < Protocol::V4 => put(&0_u64, out),
         Response::Reported(least) => put(&least.bits(), out),
-        Response::Uncounted(_) if protocol < Protocol::V4 => {
-            put(&refusal_code(&Refusal::Overloaded), out);
+        Response::Uncounted(body) if protocol < Protocol::V4 => {
+            // It has stored it all the same, and of all that older nodes know, only a log that failed
+            // leaves that open.
+            let refusal = match **body {
+                Response::Put(PutOutcome::Stored | PutOutcome::Superseded(_)) => Refusal::LogFailed,
+                _ => Refusal::Overloaded,
+            };
+            put(&refusal_code(&refusal), out);
         }
         Response::Uncounted(body) => {
             put(&response_kind(body, protocol), out);

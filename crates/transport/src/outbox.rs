@@ -1,12 +1,14 @@
 use std::{
+    collections::VecDeque,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use quorate_node::Message;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
-use crate::{Protocol, encode_frame, is_spoken, seal::encode_unsealed};
+use crate::{Protocol, encode_frame, frame::Framing, is_spoken, seal::encode_unsealed};
 
 /// A spent buffer larger than this is given back to the system, so that one burst of large values
 /// does not occupy its memory for ever.
@@ -19,10 +21,19 @@ const RESERVE_PART: usize = 64;
 /// The values in a small message have at most this many bytes together.
 const SMALL_BYTES: usize = 4 * 1024;
 
+/// About how much is handed to the writer at a time. What waits still ages, and goes when its time
+/// is over; what was handed over does not.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// How exactly is known since when a message waits.
+const MARK_EVERY: Duration = Duration::from_millis(5);
+
 /// The queue of one stream: messages that wait, encoded, to be written.
 ///
-/// It is bounded in bytes. What was sent between two writes goes out in one of them. Cheap to
-/// clone; all clones are the same queue.
+/// It is bounded in bytes. What was sent between two writes goes out in one of them, as far as that
+/// is no long one. A request has as much less time left as it has waited, and is not sent at all once
+/// that is gone: what is done for it would be of no use to anybody. Cheap to clone; all clones are
+/// the same queue.
 #[derive(Clone, Debug)]
 pub struct Outbox(Arc<Shared>);
 
@@ -64,12 +75,22 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: Vec<u8>,
+    waiting: VecDeque<Batch>,
+    waiting_bytes: usize,
     spare: Vec<u8>,
     /// What the writer has taken and not yet written.
     in_flight_bytes: usize,
     writer_sleeps: bool,
     closed: bool,
+}
+
+/// Some whole frames.
+#[derive(Debug, Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// From which byte on, the messages were sent at about this time. Those before the first mark
+    /// were sent when nothing else was being written.
+    marks: Vec<(usize, Instant)>,
 }
 
 impl Outbox {
@@ -103,16 +124,23 @@ impl Outbox {
         if queued_bytes >= limit_bytes {
             return full;
         }
-        let end = state.waiting.len();
+        let is_writing = state.in_flight_bytes > 0;
+        let batch = state.last_batch();
+        let end = batch.bytes.len();
         let encode = if self.0.sealed { encode_unsealed } else { encode_frame };
-        if let Err(len_bytes) = encode(message, self.0.protocol, &mut state.waiting) {
+        if let Err(len_bytes) = encode(message, self.0.protocol, &mut batch.bytes) {
             return Err(SendError::TooLarge { len_bytes });
         }
+        let frame_bytes = batch.bytes.len() - end;
         // Its length is known only now. A message above the limit may still have the queue alone.
-        if queued_bytes > 0 && state.queued_bytes() > limit_bytes {
-            state.waiting.truncate(end);
+        if queued_bytes > 0 && queued_bytes + frame_bytes > limit_bytes {
+            batch.bytes.truncate(end);
             return full;
         }
+        if is_writing {
+            batch.mark(end, Instant::now());
+        }
+        state.waiting_bytes += frame_bytes;
         let writer_sleeps = mem::take(&mut state.writer_sleeps);
         drop(state);
         if writer_sleeps {
@@ -142,18 +170,22 @@ impl Outbox {
         *state = State { closed: true, ..State::default() };
     }
 
-    /// All that waits, in order; `None` once the queue is closed and empty.
+    /// What has waited for longest, in order: all of it, or a part if that is much; `None` once the
+    /// queue is closed and empty.
     ///
     /// Only the one writer calls this, after it has [`written`](Self::written) what it took before.
     pub(crate) async fn take(&self) -> Option<Vec<u8>> {
         loop {
             {
                 let mut state = self.lock();
-                if !state.waiting.is_empty() {
-                    let spare = mem::take(&mut state.spare);
-                    let batch = mem::replace(&mut state.waiting, spare);
-                    state.in_flight_bytes = batch.len();
-                    return Some(batch);
+                while let Some(batch) = state.waiting.pop_front() {
+                    state.waiting_bytes -= batch.bytes.len();
+                    let framing = if self.0.sealed { Framing::Sealed } else { Framing::Checked };
+                    let bytes = batch.aged(framing);
+                    if !bytes.is_empty() {
+                        state.in_flight_bytes = bytes.len();
+                        return Some(bytes);
+                    }
                 }
                 if state.closed {
                     return None;
@@ -193,14 +225,55 @@ impl Outbox {
 
 impl State {
     fn queued_bytes(&self) -> usize {
-        self.waiting.len() + self.in_flight_bytes
+        self.waiting_bytes + self.in_flight_bytes
+    }
+
+    /// The batch that the next message is put into.
+    fn last_batch(&mut self) -> &mut Batch {
+        if self.waiting.back().is_none_or(|batch| batch.bytes.len() >= BATCH_BYTES) {
+            let bytes = mem::take(&mut self.spare);
+            self.waiting.push_back(Batch { bytes, marks: Vec::new() });
+        }
+        self.waiting.back_mut().expect("it was just put there")
+    }
+}
+
+impl Batch {
+    fn mark(&mut self, from: usize, now: Instant) {
+        if self.marks.last().is_none_or(|(_, last)| now - *last >= MARK_EVERY) {
+            self.marks.push((from, now));
+        }
+    }
+
+    /// Its frames without the requests whose time is over; the others have as much less left as they
+    /// have waited.
+    fn aged(mut self, framing: Framing) -> Vec<u8> {
+        let Some(&(first, _)) = self.marks.first() else { return self.bytes };
+        let now = Instant::now();
+        let mut marks = self.marks.iter().peekable();
+        let mut waited = Duration::ZERO;
+        let (mut at, mut kept) = (first, first);
+        while at < self.bytes.len() {
+            while let Some((_, since)) = marks.next_if(|(from, _)| *from <= at) {
+                waited = now - *since;
+            }
+            let frame = framing.first_of(&mut self.bytes[at..]);
+            let frame_bytes = frame.len();
+            if framing.age(frame, waited) {
+                self.bytes.copy_within(at..at + frame_bytes, kept);
+                kept += frame_bytes;
+            }
+            at += frame_bytes;
+        }
+        self.bytes.truncate(kept);
+        self.bytes
     }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::{Bytes, BytesMut};
-    use quorate_node::Response;
+    use quorate_node::{Request, Response};
     use quorate_record::{NodeId, Record, Timestamp, Version, Writer};
 
     use super::*;
@@ -297,6 +370,51 @@ mod tests {
         outbox.abandon();
         assert_eq!(outbox.try_send(&pong(2)), Err(SendError::Closed));
         assert_eq!(outbox.take().await, None);
+    }
+
+    fn request(id: u64, ms_left: u64) -> Message {
+        let body = Request::Ping { wall_ms: 0 };
+        Message::Request { id, time_left: Duration::from_millis(ms_left), body }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_has_less_time_for_having_waited_and_goes_when_it_has_none() {
+        for (sealed, header) in [(false, crate::FRAME_HEADER_BYTES), (true, 4)] {
+            let outbox = Outbox::new(1000, Protocol::NEWEST, sealed);
+            outbox.try_send(&request(1, 100)).unwrap();
+            let batch = outbox.take().await.unwrap();
+            for (id, ms_left) in [(2, 100), (3, 1_000), (4, 300)] {
+                outbox.try_send(&request(id, ms_left)).unwrap();
+            }
+            tokio::time::advance(Duration::from_millis(200)).await;
+            outbox.try_send(&pong(5)).unwrap();
+            outbox.try_send(&request(6, 150)).unwrap();
+            tokio::time::advance(Duration::from_millis(100)).await;
+            outbox.written(batch);
+            let mut rest = &outbox.take().await.unwrap()[..];
+            let mut got = Vec::new();
+            while let Some(len) = rest.first_chunk() {
+                let body_bytes = u32::from_le_bytes(*len) as usize;
+                let body = &rest[header..header + body_bytes];
+                if !sealed {
+                    assert_eq!(crc32fast::hash(body).to_le_bytes(), rest[4..8]);
+                }
+                got.push(decode_message(&Bytes::copy_from_slice(body), Protocol::NEWEST).unwrap());
+                rest = &rest[if sealed { 4 + 16 } else { 8 } + body_bytes..];
+            }
+            assert_eq!(got, [request(3, 700), pong(5), request(6, 50)]);
+            assert_eq!(outbox.lock().waiting_bytes, 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn much_is_handed_over_in_parts() {
+        let outbox = Outbox::new(1 << 20, Protocol::NEWEST, false);
+        (0..3).for_each(|_| outbox.try_send(&large(BATCH_BYTES)).unwrap());
+        for _ in 0..3 {
+            assert_eq!(taken(&outbox).await.len(), 1);
+        }
+        assert_eq!(outbox.queued_bytes(), 0);
     }
 
     #[test]

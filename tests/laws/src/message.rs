@@ -77,7 +77,13 @@ fn as_before(body: &mut Response) {
     match body {
         Response::Met { wall_ms, .. } => *body = Response::Pong { wall_ms: *wall_ms },
         Response::Reported(_) => *body = Response::Pong { wall_ms: 0 },
-        Response::Uncounted(_) => *body = Response::Refused(Refusal::Overloaded),
+        Response::Uncounted(uncounted) => {
+            let refusal = match **uncounted {
+                Response::Put(PutOutcome::Stored | PutOutcome::Superseded(_)) => Refusal::LogFailed,
+                _ => Refusal::Overloaded,
+            };
+            *body = Response::Refused(refusal);
+        }
         Response::Put(outcome) => refuse(outcome),
         Response::Merged(outcomes) => outcomes.iter_mut().for_each(refuse),
         _ => {}
