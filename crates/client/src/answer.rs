@@ -18,6 +18,8 @@ pub(crate) struct Failure {
     pub(crate) error: ClientError,
     /// Whether another node may do better, and nothing is done twice by asking it.
     pub(crate) retriable: bool,
+    /// Whether it is for the node, or what that can reach, and not for what was asked.
+    pub(crate) is_nodes: bool,
     /// How long the node asks to be left alone.
     pub(crate) retry_after: Option<Duration>,
 }
@@ -37,8 +39,7 @@ impl Failure {
             (Kind::Write, Progress::Sent) => ClientError::Indeterminate { detail, acks },
             _ => ClientError::Unavailable { detail, acks },
         };
-        let retriable = !matches!(error, ClientError::Indeterminate { .. });
-        Self { error, retriable, retry_after: None }
+        Self::silent(error)
     }
 
     /// The time was over before the node said anything.
@@ -50,7 +51,12 @@ impl Failure {
             }
             _ => ClientError::TimedOut { after },
         };
-        Self { error, retriable: false, retry_after: None }
+        Self::silent(error)
+    }
+
+    fn silent(error: ClientError) -> Self {
+        let retriable = !matches!(error, ClientError::Indeterminate { .. });
+        Self { error, retriable, is_nodes: true, retry_after: None }
     }
 
     fn of(answer: &Answer, kind: Kind, after: Duration) -> Self {
@@ -90,7 +96,8 @@ impl Failure {
                 (ClientError::BadAnswer { detail }, false)
             }
         };
-        Self { error, retriable, retry_after: retry_after(&answer.headers) }
+        let is_nodes = retriable || matches!(error, ClientError::Indeterminate { .. });
+        Self { error, retriable, is_nodes, retry_after: retry_after(&answer.headers) }
     }
 }
 

@@ -26,11 +26,12 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// A client of one cluster.
 ///
 /// Calls go to the node that answered last, at first to the first one, and to the next one when it
-/// fails. Any number of calls may be under way at once; each has a connection of its own, which is
+/// fails. A node that says nothing has half of a read's time, and the next one half of the rest; a
+/// write that was sent is waited for, and only the next call goes to the next node. Any number of calls may be under way at once; each has a connection of its own, which is
 /// kept for later ones. A call that is dropped is given up; a write may happen nonetheless.
 pub struct Client {
     nodes: Vec<Pool>,
-    /// The node that answered last.
+    /// The node that answered last, or the one behind it if that has failed since.
     current: AtomicUsize,
     options: ClientOptions,
 }
@@ -217,13 +218,25 @@ impl Client {
         let mut attempts = 0;
         loop {
             let at = nodes.next().expect("a client has a node");
-            let failure = match Self::attempt(&self.nodes[at], call, kind, deadline, after).await {
+            let has_others =
+                attempts + 1 < self.nodes.len() && attempts < self.options.retries as usize;
+            let until = match kind {
+                Kind::Read if has_others => halfway(deadline),
+                Kind::Read | Kind::Write => deadline,
+            };
+            let failure = match Self::attempt(&self.nodes[at], call, kind, until, after).await {
                 Ok(answer) => {
                     self.current.store(at, Ordering::Relaxed);
                     return Ok(answer);
                 }
                 Err(failure) => failure,
             };
+            if failure.is_nodes {
+                // Another call may have gone on to another node already.
+                let next = (at + 1) % self.nodes.len();
+                let _ =
+                    self.current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+            }
             let doubtful = matches!(failure.error, ClientError::Indeterminate { .. });
             let again = failure.retriable || (doubtful && self.options.retry_indeterminate);
             if doubtful {
@@ -232,12 +245,12 @@ impl Client {
             // An earlier attempt may have happened, whatever became of the later ones.
             let error = in_doubt.clone().unwrap_or(failure.error);
             attempts += 1;
-            if !again || attempts > self.options.retries {
+            if !again || attempts > self.options.retries as usize {
                 return Err(error);
             }
             let mut pause = jittered(wait);
             wait = (wait * 2).min(LONGEST_WAIT);
-            let asked_all = (attempts as usize).is_multiple_of(self.nodes.len());
+            let asked_all = attempts.is_multiple_of(self.nodes.len());
             if let Some(retry_after) = failure.retry_after.filter(|_| asked_all) {
                 pause = pause.max(retry_after);
             }
@@ -292,6 +305,11 @@ pub(crate) fn found(answer: Answer) -> Result<Option<Found>, ClientError> {
     }
     let (version, receipt) = (answer.version()?, answer.receipt()?);
     Ok(Some(Found { value: answer.body, version, receipt }))
+}
+
+/// When half of the time is over that is left.
+fn halfway(deadline: Instant) -> Instant {
+    deadline - deadline.saturating_duration_since(Instant::now()) / 2
 }
 
 /// Between half of `wait` and all of it. The keys of hash maps are drawn at random: good enough to

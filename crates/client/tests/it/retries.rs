@@ -112,6 +112,44 @@ async fn no_answer_in_time_leaves_a_write_in_doubt_and_ends_a_read() {
 }
 
 #[tokio::test]
+async fn a_read_does_not_wait_for_a_node_that_says_nothing_until_its_time_is_over() {
+    let first = Server::start([Reply::Hang]).await;
+    let second = Server::start([Reply::Decided(200, "v")]).await;
+    let options = ClientOptions { timeout: Duration::from_secs(4), ..ClientOptions::default() };
+    let client = Client::new([first.addr, second.addr], options).unwrap();
+    assert_eq!(client.get(b"k", &GET).await.unwrap().unwrap().value, "v");
+    assert_eq!((first.asked().len(), second.asked().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_follows_a_write_in_doubt_goes_to_the_next_node() {
+    let options =
+        || ClientOptions { timeout: Duration::from_millis(200), ..ClientOptions::default() };
+    for reply in [Reply::Hang, Reply::Break, Reply::Problem(504, INDETERMINATE)] {
+        let first = Server::start([reply]).await;
+        let second = Server::start(vec![Reply::Decided(204, ""); 2]).await;
+        let client = Client::new([first.addr, second.addr], options()).unwrap();
+        let outcome = client.put(b"k", "v", &PUT).await;
+        assert!(matches!(outcome, Err(ClientError::Indeterminate { .. })), "{outcome:?}");
+        let patient = PutOptions { timeout: Some(Duration::from_secs(30)), ..PUT };
+        client.put(b"k", "v", &patient).await.unwrap();
+        client.put(b"k", "v", &patient).await.unwrap();
+        assert_eq!((first.asked().len(), second.asked().len()), (1, 2));
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_not_for_the_node() {
+    let first = Server::start([Reply::Problem(400, "{}"), Reply::Decided(204, "")]).await;
+    let second = Server::start([]).await;
+    let client = Client::new([first.addr, second.addr], patient()).unwrap();
+    let outcome = client.put(b"k", "v", &PUT).await;
+    assert!(matches!(outcome, Err(ClientError::BadRequest { .. })), "{outcome:?}");
+    client.put(b"k", "v", &PUT).await.unwrap();
+    assert_eq!((first.asked().len(), second.asked().len()), (2, 0));
+}
+
+#[tokio::test]
 async fn a_connection_that_the_node_closed_is_replaced() {
     let server = Server::start([Reply::LastOne(204), Reply::Decided(204, "")]).await;
     let client = Client::new([server.addr], patient()).unwrap();
