@@ -2,6 +2,8 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use serde_json::json;
+
 use quorate_tests::{
     Cluster, PATIENCE, Reply, eventually, eventually_some, free_ports, request, request_with,
     run_in,
@@ -38,6 +40,23 @@ fn a_cluster_with_a_secret_works_and_never_shows_it() {
         assert!(!node.log().contains(A), "{}", node.log());
         assert!(node.log().contains("connected to a peer"));
     }
+}
+
+#[test]
+fn the_commands_show_the_token_that_clients_are_asked_for() {
+    let cluster =
+        Cluster::of(3).field("client_auth", "token").field("client_tokens", json!([A])).start();
+    let addr = cluster.node("n1").addr().to_string();
+    let run = |args: &[&str], env: &[(&str, &str)]| {
+        run_in(cluster.folder(), &[args, &["--node", &addr]].concat(), env)
+    };
+    let put = &["put", "cat", "meow"];
+    assert_eq!(run(put, &[]).code, Some(1), "without it");
+    assert_eq!(run(put, &[("QUORATE_TOKEN", OTHER)]).code, Some(1), "with another");
+    assert_eq!(run(put, &[("QUORATE_TOKEN", A)]).code, Some(0));
+    let got = run(&["get", "cat", "--token", A], &[]);
+    assert_eq!((got.code, got.stdout.as_str()), (Some(0), "meow"));
+    assert_eq!(run(&["delete", "cat", "--token", A], &[]).code, Some(0));
 }
 
 #[test]

@@ -168,6 +168,23 @@ pub(crate) struct NodeArgs {
     pub(crate) authority: AuthorityArgs,
 }
 
+/// What clients show.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// What the nodes ask clients for; better given as QUORATE_TOKEN.
+    #[arg(long, env = "QUORATE_TOKEN", hide_env_values = true, value_parser = secret, value_name = "TOKEN")]
+    pub(crate) token: Option<Secret>,
+}
+
+/// A node to ask for values.
+#[derive(Debug, Args)]
+pub(crate) struct ClientArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    #[command(flatten)]
+    pub(crate) token: TokenArgs,
+}
+
 /// How nodes prove who they are.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AuthorityArgs {
@@ -208,7 +225,7 @@ pub(crate) struct PutArgs {
     #[arg(long, env = "QUORATE_TIMEOUT", value_parser = parse_duration, value_name = "TIME")]
     pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
-    pub(crate) node: NodeArgs,
+    pub(crate) client: ClientArgs,
 }
 
 #[derive(Debug, Args)]
@@ -216,7 +233,7 @@ pub(crate) struct KeyArgs {
     /// The key.
     pub(crate) key: OsString,
     #[command(flatten)]
-    pub(crate) node: NodeArgs,
+    pub(crate) client: ClientArgs,
 }
 
 #[derive(Debug, Args)]
@@ -342,9 +359,8 @@ pub(crate) struct BenchArgs {
     /// Deadline of requests, like 800ms; if not given, the nodes' own, and 2 s here.
     #[arg(long, env = "QUORATE_TIMEOUT", value_parser = parse_duration, value_name = "TIME")]
     pub(crate) timeout: Option<Duration>,
-    /// What the nodes ask clients for; better given as QUORATE_TOKEN.
-    #[arg(long, env = "QUORATE_TOKEN", hide_env_values = true, value_parser = secret, value_name = "TOKEN")]
-    pub(crate) token: Option<Secret>,
+    #[command(flatten)]
+    pub(crate) token: TokenArgs,
     /// Write the whole report to a file as JSON; without a name, or to -, to stdout.
     #[arg(long, env = "QUORATE_JSON", num_args = 0..=1, default_missing_value = "-", value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -519,6 +535,6 @@ mod tests {
         let cli = Cli::try_parse_from(["quorate", "put", "k", "-5", "--node", "x:1"]).unwrap();
         let Command::Put(put) = cli.command else { panic!("{cli:?}") };
         assert_eq!(put.value.unwrap(), "-5");
-        assert_eq!(put.node.node, "x:1");
+        assert_eq!(put.client.node.node, "x:1");
     }
 }

@@ -6,12 +6,18 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use quorate_client::{ClientOptions, Token};
+use quorate_client::ClientOptions;
 use quorate_load::{LoadError, Pace, Plan, Progress, Report, Requests, Workload};
-use quorate_server::config::Config;
+use quorate_server::config::{Config, ConfigErrors};
 use tokio::{runtime, signal::ctrl_c};
 
-use crate::{Usage, args::BenchArgs, data::authority_of, files, tls::Speaking};
+use crate::{
+    Usage,
+    args::BenchArgs,
+    data::{authority_of, load_config, token},
+    files,
+    tls::Speaking,
+};
 
 const USUAL_CONFIG: &str = "nodes.json";
 const USUAL_NODES: [&str; 3] = ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"];
@@ -44,8 +50,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     })?;
     write_out(args, &report)?;
     // Nothing that ended well is nothing measured.
-    let code = if report.total.done == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-    Ok(code)
+    let is_nothing = report.total.done == 0 && report.total.per_second == 0.0;
+    Ok(if is_nothing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn plan(args: &BenchArgs) -> Result<Plan> {
@@ -56,10 +62,7 @@ fn plan(args: &BenchArgs) -> Result<Plan> {
             Pace::Open { rate, arrivals, max_outstanding }
         }
     };
-    let token = args.token.as_ref().map(|token| {
-        Token::new(token.reveal()).ok_or_else(|| Usage("the token is not visible ASCII".into()))
-    });
-    let token = token.transpose()?;
+    let token = token(&args.token)?;
     let config = config(args)?;
     let node = args.nodes.first().map_or("", String::as_str);
     let speaking = Speaking { node, ca: args.authority.ca.as_deref(), own: None };
@@ -93,13 +96,13 @@ fn plan(args: &BenchArgs) -> Result<Plan> {
 
 /// The configuration that was named, or else that of this folder, if it is needed to find the nodes
 /// or to know them.
-fn config(args: &BenchArgs) -> Result<Option<Config>> {
+fn config(args: &BenchArgs) -> Result<Option<Config>, ConfigErrors> {
     let usual = Path::new(USUAL_CONFIG);
-    Ok(match &args.config {
-        Some(config) => Some(Config::load(config)?),
-        None if usual.exists() && args.nodes.is_empty() => Some(Config::load(usual)?),
-        None => None,
-    })
+    let path = match &args.config {
+        Some(path) => Some(path.as_path()),
+        None => (usual.exists() && args.nodes.is_empty()).then_some(usual),
+    };
+    path.map(load_config).transpose()
 }
 
 /// The nodes asked for, those of the configuration, or those of the cluster that the README starts.
@@ -113,21 +116,16 @@ fn nodes(args: &BenchArgs, config: Option<&Config>) -> Vec<String> {
     }
 }
 
-/// The table goes to stdout, unless the JSON does.
+/// The table goes to stdout, unless the JSON does. What cannot be written keeps nothing else from it.
 fn write_out(args: &BenchArgs, report: &Report) -> Result<()> {
-    if let Some(path) = &args.html {
-        write_file(path, &report.to_html())?;
-    }
-    let text = match &args.json {
-        Some(path) if path.as_os_str() == "-" => report.to_json(),
-        Some(path) => {
-            write_file(path, &report.to_json())?;
-            report.to_table()
-        }
-        None => report.to_table(),
-    };
+    let json_file = args.json.as_deref().filter(|path| path.as_os_str() != "-");
+    let is_json = args.json.is_some() && json_file.is_none();
+    let text = if is_json { report.to_json() } else { report.to_table() };
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("stdout")
+    let shown = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("stdout");
+    let html = args.html.as_ref().map_or(Ok(()), |path| write_file(path, &report.to_html()));
+    let json = json_file.map_or(Ok(()), |path| write_file(path, &report.to_json()));
+    shown.and(html).and(json)
 }
 
 fn write_file(path: &Path, text: &str) -> Result<()> {

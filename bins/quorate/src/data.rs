@@ -2,19 +2,19 @@ use std::{
     ffi::OsStr,
     io::{self, Read, Write},
     os::unix::ffi::{OsStrExt, OsStringExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, Result};
 use quorate_client::{Client, ClientOptions, GetOptions, PutOptions, Token};
 use quorate_record::{Key, MAX_VALUE_BYTES};
-use quorate_server::config::{Config, Overrides, Secret};
+use quorate_server::config::{Config, ConfigErrors, Overrides, Secret};
 use tokio::runtime;
 
 use crate::{
     Usage,
-    args::{KeyArgs, NodeArgs, OperatorArgs, PutArgs},
+    args::{ClientArgs, KeyArgs, NodeArgs, OperatorArgs, PutArgs, TokenArgs},
     tls,
 };
 
@@ -24,7 +24,7 @@ pub(crate) fn put(args: PutArgs) -> Result<ExitCode> {
         Some(value) if value != "-" => value.into_vec(),
         _ => read_stdin()?,
     };
-    let (key, client) = (key(&args.key)?, connect(&args.node)?);
+    let (key, client) = (key(&args.key)?, connect(&args.client)?);
     let (wait_for_owners, timeout) = (args.wait_owners, args.timeout);
     let options = PutOptions { wait_for_owners, timeout, ..PutOptions::default() };
     block_on(client.put(key.as_bytes(), value, &options))?.with_context(|| format!("put {key}"))?;
@@ -33,7 +33,7 @@ pub(crate) fn put(args: PutArgs) -> Result<ExitCode> {
 
 /// Prints a value.
 pub(crate) fn get(args: KeyArgs) -> Result<ExitCode> {
-    let (key, client) = (key(&args.key)?, connect(&args.node)?);
+    let (key, client) = (key(&args.key)?, connect(&args.client)?);
     let found = block_on(client.get(key.as_bytes(), &GetOptions::default()))?
         .with_context(|| format!("get {key}"))?;
     let Some(found) = found else { return Ok(ExitCode::FAILURE) };
@@ -44,17 +44,25 @@ pub(crate) fn get(args: KeyArgs) -> Result<ExitCode> {
 
 /// Deletes a value.
 pub(crate) fn delete(args: KeyArgs) -> Result<ExitCode> {
-    let (key, client) = (key(&args.key)?, connect(&args.node)?);
+    let (key, client) = (key(&args.key)?, connect(&args.client)?);
     block_on(client.delete(key.as_bytes(), &PutOptions::default()))?
         .with_context(|| format!("delete {key}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// A client of the node that was asked for.
-pub(crate) fn connect(args: &NodeArgs) -> Result<Client> {
-    let config = tls::is_wanted(&args.node).then(|| config(args)).transpose()?.flatten();
-    let speaking = tls::Speaking { node: &args.node, ca: args.authority.ca.as_deref(), own: None };
-    client(args, speaking.options(config.as_ref())?)
+fn connect(ClientArgs { node, token: shown }: &ClientArgs) -> Result<Client> {
+    let config = tls::is_wanted(&node.node).then(|| config(node)).transpose()?.flatten();
+    let speaking = tls::Speaking { node: &node.node, ca: node.authority.ca.as_deref(), own: None };
+    client(node, ClientOptions { token: token(shown)?, ..speaking.options(config.as_ref())? })
+}
+
+/// What to show to nodes that ask clients for a token.
+pub(crate) fn token(args: &TokenArgs) -> Result<Option<Token>> {
+    let token = args.token.as_ref().map(|token| {
+        Token::new(token.reveal()).ok_or_else(|| Usage("the token is not visible ASCII".into()))
+    });
+    Ok(token.transpose()?)
 }
 
 /// A client for what only operators may see. It shows the cluster's secret, if that is known: from
@@ -93,9 +101,7 @@ fn config(args: &NodeArgs) -> Result<Option<Config>> {
     let Some(path) = args.config.clone().or_else(|| here.exists().then_some(here)) else {
         return Ok(None);
     };
-    // Whether the nodes may use their addresses is for them to say.
-    let overrides = Overrides { insecure: true, ..Overrides::default() };
-    match Config::load_with(&path, &overrides) {
+    match load_config(&path) {
         Ok(config) => Ok(Some(config)),
         Err(error) if args.config.is_some() => Err(error.into()),
         Err(error) => {
@@ -103,6 +109,12 @@ fn config(args: &NodeArgs) -> Result<Option<Config>> {
             Ok(None)
         }
     }
+}
+
+/// A configuration as those need it who ask the nodes. Whether these may use their addresses, and what
+/// secrets they have beside it, is for them to say.
+pub(crate) fn load_config(path: &Path) -> Result<Config, ConfigErrors> {
+    Config::load_with(path, &Overrides { insecure: true, ..Overrides::default() })
 }
 
 /// Host and port of the node that was asked for, which may have been given as a URL.

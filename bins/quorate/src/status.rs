@@ -27,16 +27,20 @@ pub(crate) fn run(args: StatusArgs) -> Result<ExitCode> {
 
 async fn ask_all(client: &Client, addr: &str) -> Result<Value, ClientError> {
     let asked = client.status(addr).await?;
+    if !asked.is_object() {
+        let detail = "its status is not that of a node".to_owned();
+        return Err(ClientError::BadAnswer { detail });
+    }
     let mut hints = vec![hints_of(client, addr).await];
     let mut nodes = BTreeMap::new();
     for (id, peer) in asked["peers"].as_object().into_iter().flatten() {
         let addr = peer["addr"].as_str().unwrap_or_default();
         let node = match client.status(addr).await {
-            Ok(status) => {
+            Ok(status) if status.is_object() => {
                 hints.push(hints_of(client, addr).await);
                 status
             }
-            Err(_) => json!({ "addr": addr, "state": peer["state"] }),
+            Ok(_) | Err(_) => json!({ "addr": addr, "state": peer["state"] }),
         };
         nodes.insert(id.clone(), node);
     }

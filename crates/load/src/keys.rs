@@ -10,8 +10,9 @@ use crate::{UnknownName, mix::named, random::Random, zipf::Zipf};
 pub enum Distribution {
     /// None.
     Uniform,
-    /// A few of them, scattered over all: Zipf's law with θ = 0.99, the ranks scrambled by a hash, as
-    /// in YCSB. Some keys get the share of two ranks, and some get none.
+    /// A few of them, scattered over all that there are at first: Zipf's law with θ = 0.99 over ten
+    /// billion ranks, which a hash spreads over the keys, as in YCSB. The most popular key gets
+    /// 3.8 % of all.
     Zipfian,
     /// Those inserted last: Zipf's law over the age.
     Latest,
@@ -43,6 +44,8 @@ impl fmt::Display for Distribution {
 pub(crate) struct Keys {
     distribution: Distribution,
     zipf: Zipf,
+    /// How many there were at first.
+    initial: u64,
     /// All keys below it are there, or as good as there.
     present: u64,
     /// The number of the next key to be inserted.
@@ -53,15 +56,19 @@ pub(crate) struct Keys {
 
 impl Keys {
     pub(crate) fn new(distribution: Distribution, keys: u64) -> Self {
-        let zipf = Zipf::new(keys);
-        Self { distribution, zipf, present: keys, next: keys, ended_early: BTreeSet::new() }
+        let zipf = match distribution {
+            Distribution::Zipfian => Zipf::new(YCSB_RANKS),
+            Distribution::Uniform | Distribution::Latest => Zipf::new(keys),
+        };
+        let ended_early = BTreeSet::new();
+        Self { distribution, zipf, initial: keys, present: keys, next: keys, ended_early }
     }
 
     /// One of the keys that are there.
     pub(crate) fn draw(&self, random: &mut Random) -> u64 {
         match self.distribution {
             Distribution::Uniform => random.below(self.present),
-            Distribution::Zipfian => scrambled(self.zipf.draw(random)) % self.present,
+            Distribution::Zipfian => scrambled(self.zipf.draw(random)) % self.initial,
             Distribution::Latest => self.present - 1 - self.zipf.draw(random),
         }
     }
@@ -77,10 +84,15 @@ impl Keys {
         self.ended_early.insert(key);
         while self.ended_early.remove(&self.present) {
             self.present += 1;
-            self.zipf.grow();
+            if self.distribution == Distribution::Latest {
+                self.zipf.grow();
+            }
         }
     }
 }
+
+/// Over how many ranks YCSB draws before it scrambles them, however many keys there are.
+const YCSB_RANKS: u64 = 10_000_000_000;
 
 /// 64-bit FNV-1a of the eight bytes of a rank, which is what YCSB scrambles with.
 fn scrambled(rank: u64) -> u64 {
@@ -123,6 +135,20 @@ mod tests {
         let favourite = usize::try_from(scrambled(0) % 100).unwrap();
         assert_eq!(counts.iter().max(), Some(&counts[favourite]));
         assert_ne!(favourite, 0);
+    }
+
+    #[test]
+    fn zipfian_keeps_its_favourite_when_keys_are_inserted() {
+        let mut keys = Keys::new(Distribution::Zipfian, 1_000_000);
+        let mut random = Random::new(5);
+        let favourite = scrambled(0) % 1_000_000;
+        let mut hits = 0;
+        for _ in 0..10_000 {
+            let inserted = keys.insert();
+            keys.inserted(inserted);
+            hits += u32::from(keys.draw(&mut random) == favourite);
+        }
+        assert!((300..460).contains(&hits), "3.8 % of 10,000, and not {hits}");
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub struct OperationReport {
     pub failed: u64,
     /// Those of `done` that found nothing to be read.
     pub absent: u64,
-    /// How many ended well in a second.
+    /// How many ended well in a second, those included that were due in the warm-up.
     pub per_second: f64,
     /// How long those that ended well took: in a closed loop since they were begun, in an open loop
     /// since they were due.

@@ -36,7 +36,7 @@ pub struct Second {
     pub failed: u64,
     /// Operations due in it that were shed.
     pub shed: u64,
-    /// Half of those done took at most as long.
+    /// Half of those done took at most as long; here and below without those due in the warm-up.
     pub p50_us: u64,
     /// 99 of 100 of those done took at most as long.
     pub p99_us: u64,
@@ -48,7 +48,8 @@ pub struct Second {
 #[derive(Clone)]
 pub(crate) struct OperationTally {
     pub(crate) done: u64,
-    /// Those of `done` that ended before the measurement did.
+    /// Those that ended well in the measurement, whenever they were due: how much is done in a
+    /// second is another question than how long it takes.
     pub(crate) done_in_time: u64,
     pub(crate) failed: u64,
     pub(crate) absent: u64,
@@ -80,7 +81,7 @@ struct ErrorTally {
 
 /// Counts what happens in a measurement. Times are counted from the beginning of the run, whose first
 /// part, the warm-up, is left out: an operation counts if it was due in the measurement, however
-/// late it ends.
+/// late it ends. How many end in a second is counted of all.
 pub(crate) struct Tally {
     from: Duration,
     to: Duration,
@@ -131,20 +132,23 @@ impl Tally {
         now: Duration,
         outcome: Outcome,
     ) {
-        if due < self.from {
+        if now < self.from {
             return;
         }
-        let in_time = now < self.to;
+        let (counts, in_time) = (due >= self.from, now < self.to);
         if in_time {
             self.reach(now);
         }
         let second = self.seconds.last_mut().filter(|_| in_time);
         let tally = self.operations.entry(operation).or_insert_with(OperationTally::new);
         if let Outcome::Failed(failure) = outcome {
-            tally.failed += 1;
             if let Some(second) = second {
                 second.failed += 1;
             }
+            if !counts {
+                return;
+            }
+            tally.failed += 1;
             let errors = self.errors.entry(failure.kind).or_insert_with(|| ErrorTally {
                 count: 0,
                 first: failure.detail,
@@ -154,13 +158,18 @@ impl Tally {
             errors.latencies.record(failure.took);
             return;
         }
+        if let Some(second) = second {
+            tally.done_in_time += 1;
+            second.done += 1;
+        }
+        if !counts {
+            return;
+        }
         let latency = now.saturating_sub(due);
         tally.done += 1;
         tally.absent += u64::from(outcome == Outcome::Absent);
         tally.latencies.record(latency);
-        if let Some(second) = second {
-            tally.done_in_time += 1;
-            second.done += 1;
+        if in_time {
             self.current.record(latency);
         }
     }
@@ -262,14 +271,20 @@ mod tests {
     }
 
     #[test]
-    fn what_was_due_in_the_warm_up_does_not_count() {
+    fn what_was_due_in_the_warm_up_counts_for_what_is_done_in_a_second_and_for_nothing_else() {
         let mut tally = tally();
+        tally.ended(Operation::Get, ms(900), ms(999), Outcome::Done);
         tally.ended(Operation::Get, ms(999), ms(1_500), Outcome::Done);
-        tally.ended(Operation::Get, ms(999), ms(1_500), failed("rejected", ""));
+        tally.ended(Operation::Get, ms(999), ms(2_500), failed("rejected", ""));
+        tally.ended(Operation::Get, ms(999), ms(4_000), Outcome::Done);
         tally.shed(ms(999));
         tally.not_begun(ms(999));
-        assert!(tally.operations.is_empty() && tally.errors().is_empty());
-        assert_eq!((tally.shed, tally.not_begun), (0, 0));
+        let get = &tally.operations[&Operation::Get];
+        assert_eq!((get.done, get.done_in_time, get.failed, get.latencies.max()), (0, 1, 0, 0));
+        assert_eq!((tally.errors().len(), tally.shed, tally.not_begun), (0, 0, 0));
+        let seconds: Vec<_> =
+            tally.seconds(ms(4_000)).iter().map(|it| (it.done, it.failed)).collect();
+        assert_eq!(seconds, [(1, 0), (0, 1), (0, 0)]);
     }
 
     #[test]
