@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::{Request, body::Incoming};
 use quorate_node::{ClientReply, ClientRequest, Refusal, Response};
-use quorate_record::{Key, NodeId, Record};
+use quorate_record::{Key, NodeId};
 use quorate_transport::Acceptor;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -13,11 +13,14 @@ use crate::{
     clock::now,
     config::Config,
     driver::Driver,
-    http::{self, Answer, Backend, DebugPage, HttpSettings, NoBackup},
+    http::{self, Answer, Backend, DebugPage, HttpSettings, KeysPage, NoBackup},
     metrics,
     pages::View,
     run::Facts,
 };
+
+/// How much of the log one page of keys may have read, about: it is read while others wait.
+const MOST_SCANNED_BYTES: u64 = 1 << 20;
 
 /// A node with its HTTP settings.
 pub(crate) struct Face {
@@ -62,9 +65,11 @@ impl Backend for Face {
         self.driver.direct(request)
     }
 
-    fn keys(&self, after: Option<Key>, limit: usize) -> Result<Vec<(Key, Record)>, Refusal> {
-        match self.driver.local.store.scan(after.as_ref(), limit) {
-            Ok(scanned) if scanned.damaged == 0 => Ok(scanned.records),
+    fn keys(&self, after: Option<Key>, limit: usize) -> Result<KeysPage, Refusal> {
+        match self.driver.local.store.scan_keys(after.as_ref(), limit, MOST_SCANNED_BYTES) {
+            Ok((scanned, may_go_on)) if scanned.damaged == 0 => {
+                Ok(KeysPage { records: scanned.records, may_go_on })
+            }
             // A list that leaves out what cannot be read would say that it is not there.
             Ok(_) | Err(_) => Err(Refusal::Damaged),
         }

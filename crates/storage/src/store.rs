@@ -446,6 +446,20 @@ impl Store {
         self.core.scan(after, limit)
     }
 
+    /// The same without the values, of which nothing is kept: those of live records are empty. Reads about `max_bytes` of
+    /// the log, but one record at least if there is one. Says as well whether there may be more.
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan).
+    pub fn scan_keys(
+        &self,
+        after: Option<&Key>,
+        limit: usize,
+        max_bytes: u64,
+    ) -> Result<(Scanned, bool), ReadError> {
+        self.core.scan_keys(after, limit, max_bytes)
+    }
+
     /// The digest of all records with tokens in `tokens`, without those that are known to be damaged. Costs about as
     /// much as looking at 1/2000 of all records.
     #[must_use]

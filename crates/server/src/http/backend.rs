@@ -6,6 +6,15 @@ use tokio::sync::oneshot;
 
 use super::{Answer, HttpSettings};
 
+/// Some of the keys of a node.
+#[derive(Clone, Debug)]
+pub struct KeysPage {
+    /// The keys and what is held under them, perhaps without the values.
+    pub records: Vec<(Key, Record)>,
+    /// Whether there may be more behind them.
+    pub may_go_on: bool,
+}
+
 /// What the HTTP face asks of the node behind it.
 ///
 /// No call may block. A sender that is dropped without an answer reads as a node that is stopping.
@@ -16,12 +25,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Does one replica's part on this node alone.
     fn local(&self, request: quorate_node::Request) -> oneshot::Receiver<quorate_node::Response>;
 
-    /// The first `limit` keys of this node behind `after`, in token order, tombstones included.
-    /// The values are not looked at and may be left empty.
+    /// The first `limit` keys of this node behind `after`, or fewer, in token order, tombstones
+    /// included. The values are not looked at and may be left empty.
     ///
     /// # Errors
     /// A [`Refusal`] if the node cannot list them now.
-    fn keys(&self, after: Option<Key>, limit: usize) -> Result<Vec<(Key, Record)>, Refusal>;
+    fn keys(&self, after: Option<Key>, limit: usize) -> Result<KeysPage, Refusal>;
 
     /// The present state of one part, as a JSON object.
     fn debug(&self, page: DebugPage) -> Value;

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, json};
 
 use super::{
-    Answer, answer,
+    Answer, KeysPage, answer,
     body::Upload,
     json::{self, RecordForm, ShownKey},
     problem::Problem,
@@ -91,10 +91,9 @@ pub(super) async fn keys(face: &Face, upload: &mut Upload) -> Result<Answer, Pro
         return Err(Problem::bad("limit", format!("not 1 to {MAX_PAGE_KEYS}")));
     }
     let page = face.backend().keys(after, limit).map_err(|refusal| refusal::problem(&refusal))?;
+    let KeysPage { records: page, may_go_on } = page;
     let mut answer = Map::new();
-    if page.len() >= limit
-        && let Some((last, _)) = page.last()
-    {
+    if may_go_on && let Some((last, _)) = page.last() {
         match ShownKey::new(last) {
             ShownKey::Key(text) => answer.insert("next".into(), text.into()),
             ShownKey::KeyBase64(text) => answer.insert("next_base64".into(), text.into()),

@@ -40,7 +40,7 @@ mod tests;
 mod throttle;
 
 pub use answer::Answer;
-pub use backend::{Backend, DebugPage, NoBackup};
+pub use backend::{Backend, DebugPage, KeysPage, NoBackup};
 pub(crate) use json::ShownKey;
 pub(crate) use listener::bare_socket;
 pub use listener::serve;

@@ -94,24 +94,58 @@ impl Core {
     }
 
     pub(super) fn scan(&self, after: Option<&Key>, limit: usize) -> Result<Scanned, ReadError> {
+        let (scanned, _) = self.scan_with(after, limit, u64::MAX, |_| {})?;
+        Ok(scanned)
+    }
+
+    pub(super) fn scan_keys(
+        &self,
+        after: Option<&Key>,
+        limit: usize,
+        max_bytes: u64,
+    ) -> Result<(Scanned, bool), ReadError> {
+        self.scan_with(after, limit, max_bytes, |(_, record)| {
+            record.value = record.value.take().map(|_| Bytes::new());
+        })
+    }
+
+    /// Reads records, and has `kept` make of each what is kept of it. Says whether there may be more.
+    fn scan_with(
+        &self,
+        after: Option<&Key>,
+        limit: usize,
+        max_bytes: u64,
+        kept: impl Fn(&mut (Key, Record)),
+    ) -> Result<(Scanned, bool), ReadError> {
+        let mut bytes = 0;
         let mut after = after.map(|key| self.position(key.as_bytes()));
         let mut scanned = Scanned::default();
         let mut batch = Vec::new();
         for shard in after.map_or(0, |position| shard_of(position.token))..SHARDS {
             loop {
                 let most = (limit - scanned.records.len()).min(BATCH_ENTRIES);
-                if most == 0 {
-                    return Ok(scanned);
+                let is_enough = bytes >= max_bytes && !scanned.records.is_empty();
+                if most == 0 || is_enough {
+                    return Ok((scanned, true));
                 }
                 self.shards.copy_entries(shard, after, most, &mut batch);
-                let Some(last) = batch.last() else { break };
-                after = Some(last.position());
+                if batch.is_empty() {
+                    break;
+                }
                 for entry in &batch {
+                    // What is not looked at now comes with the next page.
+                    if bytes >= max_bytes && !scanned.records.is_empty() {
+                        break;
+                    }
+                    bytes += entry.bytes();
+                    after = Some(entry.position());
+                    let before = scanned.records.len();
                     self.read_into(&mut scanned, entry.position())?;
+                    scanned.records[before..].iter_mut().for_each(&kept);
                 }
             }
         }
-        Ok(scanned)
+        Ok((scanned, false))
     }
 
     pub(super) fn records_at(

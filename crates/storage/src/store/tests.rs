@@ -481,6 +481,30 @@ fn many_threads_recover_what_one_does() {
 }
 
 #[test]
+fn keys_are_listed_in_pages_of_so_many_bytes_without_their_values() {
+    let (_, store) = store();
+    (1..6).for_each(|number| put(&store, number, number));
+    let all = store.scan(None, 9).unwrap().records;
+    for (max_bytes, len) in [(0, 1), (1, 1), (u64::MAX, 2)] {
+        let (mut listed, mut after) = (Vec::new(), None);
+        loop {
+            let (page, may_go_on) = store.scan_keys(after.as_ref(), 2, max_bytes).unwrap();
+            assert!(page.records.len() == len || !may_go_on);
+            after = page.records.last().map(|(key, _)| key.clone());
+            listed.extend(page.records);
+            if !may_go_on {
+                break;
+            }
+        }
+        let emptied = |(key, record): &(Key, Record)| {
+            let value = record.value.as_ref().map(|_| bytes::Bytes::new());
+            (key.clone(), Record { value, ..record.clone() })
+        };
+        assert_eq!(listed, all.iter().map(emptied).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_damaged_record_is_never_absent_and_an_equal_one_mends_it() {
     let (fs, store) = store();
     (1..6).for_each(|number| put(&store, number, number));

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    super::{Answer, Backend, DebugPage, NoBackup, bare_socket},
+    super::{Answer, Backend, DebugPage, KeysPage, NoBackup, bare_socket},
     HttpSettings, id,
 };
 
@@ -134,11 +134,13 @@ impl Backend for Fake {
         receiver
     }
 
-    fn keys(&self, after: Option<Key>, limit: usize) -> Result<Vec<(Key, Record)>, Refusal> {
+    fn keys(&self, after: Option<Key>, limit: usize) -> Result<KeysPage, Refusal> {
         let keys = self.keys.lock().unwrap();
         let start =
             after.map_or(0, |after| 1 + keys.iter().position(|(key, _)| *key == after).unwrap());
-        Ok(keys[start..].iter().take(limit).cloned().collect())
+        let records: Vec<_> = keys[start..].iter().take(limit).cloned().collect();
+        let may_go_on = records.len() == limit;
+        Ok(KeysPage { records, may_go_on })
     }
 
     fn debug(&self, page: DebugPage) -> Value {
