@@ -224,13 +224,20 @@ fn request(addr: SocketAddr, hello: &Hello, nonce: Option<HexBytes>) -> Request<
     request
 }
 
+/// What a stranger may have said, as it can stand in a line of a log.
+fn legible(text: &str) -> String {
+    const MOST_CHARS: usize = 256;
+    let chars = text.chars().map(|it| if it.is_control() { ' ' } else { it });
+    chars.take(MOST_CHARS).collect()
+}
+
 async fn refused(addr: SocketAddr, response: Response<Incoming>) -> DialError {
     let status = response.status().as_u16();
     let body = Limited::new(response.into_body(), MAX_REFUSAL_BYTES).collect().await;
     let detail = body
         .ok()
         .and_then(|body| serde_json::from_slice::<serde_json::Value>(&body.to_bytes()).ok())
-        .and_then(|problem| Some(problem.get("detail")?.as_str()?.to_owned()))
+        .and_then(|problem| Some(legible(problem.get("detail")?.as_str()?)))
         .unwrap_or_else(|| "no reason given".into());
     DialError::Refused { addr, status, detail }
 }

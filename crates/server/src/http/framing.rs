@@ -58,9 +58,19 @@ struct Awaited {
 #[derive(Debug)]
 pub(super) struct Findings {
     first_ambiguous: AtomicU64, // counted from 0; NONE if there is none
+    first_cut: AtomicU64,       // the same, of those whose target hyper cuts
     asked: AtomicU64,
     answered: AtomicU64,
     over: AtomicBool,
+}
+
+/// What can be understood in two ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// Where the request ends.
+    Length,
+    /// What it is for: its target has a `#`, behind which hyper cuts it without a word.
+    Target,
 }
 
 const NONE: u64 = u64::MAX;
@@ -72,6 +82,7 @@ impl<S> Watched<S> {
     pub(super) fn new(stream: S, limits: ReadLimits, guest: Arc<Guest>) -> (Self, Arc<Findings>) {
         let findings = Arc::new(Findings {
             first_ambiguous: AtomicU64::new(NONE),
+            first_cut: AtomicU64::new(NONE),
             asked: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             over: AtomicBool::new(false),
@@ -143,12 +154,18 @@ fn too_long() -> io::Error {
 }
 
 impl Findings {
-    /// Whether the next request, in the order they were sent, can be trusted to end where hyper
-    /// says. To be called once a request, when its head has been read.
-    pub(super) fn next_is_clear(&self) -> bool {
+    /// What there is to doubt of the next request, in the order they were sent. To be called once a
+    /// request, when its head has been read.
+    pub(super) fn next_doubt(&self) -> Option<Doubt> {
         // Reading and answering take turns in one task, so nothing weaker or stronger matters.
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
-        number < self.first_ambiguous.load(Ordering::Relaxed)
+        if number >= self.first_ambiguous.load(Ordering::Relaxed) {
+            Some(Doubt::Length)
+        } else if number >= self.first_cut.load(Ordering::Relaxed) {
+            Some(Doubt::Target)
+        } else {
+            None
+        }
     }
 
     /// There is an answer to the request that was asked for last.
@@ -181,9 +198,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             self.guest.work();
         }
         self.scan.feed(&buf.filled()[before..]);
-        if let State::Ambiguous = self.scan.state {
-            self.findings.first_ambiguous.store(self.scan.requests, Ordering::Relaxed);
-            self.findings.end();
+        match self.scan.state {
+            State::Ambiguous(doubt) => {
+                let first = match doubt {
+                    Doubt::Length => &self.findings.first_ambiguous,
+                    Doubt::Target => &self.findings.first_cut,
+                };
+                first.store(self.scan.requests, Ordering::Relaxed);
+                self.findings.end();
+            }
+            // hyper reads them as if they went on, and then nobody knows where a request begins.
+            State::Malformed => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+            _ => {}
         }
         Poll::Ready(Ok(()))
     }
@@ -257,10 +283,12 @@ enum State {
         left: u64,
     },
     Trailer,
-    /// The request whose head this is has two lengths.
-    Ambiguous,
+    /// The request whose head this is can be understood in two ways.
+    Ambiguous(Doubt),
     /// Nothing that could be followed: hyper refuses it.
     Lost,
+    /// Trailers that are not written as they must be, which hyper does not mind.
+    Malformed,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -268,6 +296,7 @@ struct Head {
     length: Option<u64>,
     lengths: u32,
     encodings: u32,
+    has_fragment: bool,
 }
 
 impl Scan {
@@ -285,7 +314,7 @@ impl Scan {
     fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match &mut self.state {
-                State::Ambiguous | State::Lost => return,
+                State::Ambiguous(_) | State::Lost | State::Malformed => return,
                 State::Body { left } | State::Chunk { left } => {
                     let skipped = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                     bytes = &bytes[skipped..];
@@ -298,7 +327,8 @@ impl Scan {
                 _ => {
                     let end = bytes.iter().position(|&byte| byte == b'\n');
                     if self.line.len() + end.unwrap_or(bytes.len()) > MAX_LINE_BYTES {
-                        self.state = State::Lost;
+                        let in_trailer = matches!(self.state, State::Trailer);
+                        self.state = if in_trailer { State::Malformed } else { State::Lost };
                         return;
                     }
                     let Some(end) = end else {
@@ -322,17 +352,22 @@ impl Scan {
     }
 
     fn take_line(&mut self, line: &[u8]) {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // Of a head hyper takes lines that end without it, too.
+        let (line, is_whole) = line.strip_suffix(b"\r").map_or((line, false), |line| (line, true));
         self.state = match self.state {
             State::Start if line.is_empty() => State::Start,
-            State::Start => State::Head(Head::default()),
+            State::Start => {
+                State::Head(Head { has_fragment: line.contains(&b'#'), ..Head::default() })
+            }
             State::Head(head) if !line.is_empty() => State::Head(head.with(line)),
             State::Head(head) => self.end_of(head),
+            State::ChunkSize if !is_whole => State::Lost,
             State::ChunkSize => match chunk_size(line) {
                 Some(0) => State::Trailer,
                 Some(size) => State::Chunk { left: size.saturating_add(2) },
                 None => State::Lost,
             },
+            State::Trailer if !is_whole => State::Malformed,
             State::Trailer if line.is_empty() => State::Start,
             State::Trailer => State::Trailer,
             _ => State::Lost,
@@ -341,7 +376,10 @@ impl Scan {
 
     fn end_of(&mut self, head: Head) -> State {
         if head.lengths > 1 || head.encodings > 1 || (head.lengths == 1 && head.encodings == 1) {
-            return State::Ambiguous;
+            return State::Ambiguous(Doubt::Length);
+        }
+        if head.has_fragment {
+            return State::Ambiguous(Doubt::Target);
         }
         self.requests += 1;
         match (head.encodings, head.lengths, head.length) {
@@ -378,7 +416,8 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 pub(super) fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Option<u64>, u64) {
     let mut scan = Scan::default();
     pieces.into_iter().for_each(|piece| scan.feed(piece));
-    (matches!(scan.state, State::Ambiguous).then_some(scan.requests), scan.requests)
+    let is_ambiguous = matches!(scan.state, State::Ambiguous(_));
+    (is_ambiguous.then_some(scan.requests), scan.requests)
 }
 
 #[cfg(test)]
@@ -416,6 +455,24 @@ mod tests {
             assert_scan(&first, (Some(0), 0));
             let second = format!("PUT /b HTTP/1.1\r\nContent-Length: 3\r\n\r\n\r\n\r{first}");
             assert_scan(&second, (Some(1), 1));
+        }
+    }
+
+    #[test]
+    fn a_target_that_hyper_would_cut_is_found() {
+        assert_scan("DELETE /kv/a#b HTTP/1.1\r\nHost: a\r\n\r\n", (Some(0), 0));
+        assert_scan("GET / HTTP/1.1\r\nReferer: /a#b\r\n\r\n", (None, 1));
+    }
+
+    #[test]
+    fn trailers_are_written_as_they_must_be_or_the_connection_ends() {
+        let head = "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+        for (trailers, is_malformed) in
+            [("X: y\r\n\r\n", false), ("X: y\n\r\n", true), ("X: y\r\n\n", true), ("\n", true)]
+        {
+            let mut scan = Scan::default();
+            scan.feed(format!("{head}{trailers}").as_bytes());
+            assert_eq!(matches!(scan.state, State::Malformed), is_malformed, "{trailers:?}");
         }
     }
 

@@ -42,7 +42,7 @@ pub(super) async fn call(
         }
         Method::DELETE => {
             check_write(&parts.headers)?;
-            face.ignore(upload).await?;
+            face.ignore(upload).await.map_err(not_begun)?;
             Operation::Delete
         }
         _ => {

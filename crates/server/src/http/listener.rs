@@ -10,7 +10,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::{JoinError, JoinSet},
-    time::{sleep, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -64,10 +64,12 @@ async fn serve_from(
     let (mut connections, mut refusals) = (JoinSet::new(), JoinSet::new());
     let mut guests = Guests::new(max_connections);
     let mut shutdown = pin!(shutdown);
-    let mut pause = Duration::ZERO;
+    let mut paused_until = None;
     loop {
         let accepted = async {
-            sleep_unless_zero(pause).await;
+            if let Some(until) = paused_until {
+                sleep_until(until).await;
+            }
             door.accept().await
         };
         tokio::select! {
@@ -77,7 +79,7 @@ async fn serve_from(
             Some(ended) = refusals.join_next() => report(ended),
             accepted = accepted => match accepted {
                 Ok(socket) => {
-                    pause = Duration::ZERO;
+                    paused_until = None;
                     let leaving = guests.leaving();
                     if connections.len() < max_connections + leaving
                         || (leaving < limits.max_refusals && guests.vacate())
@@ -90,7 +92,11 @@ async fn serve_from(
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
-                    pause = ACCEPT_PAUSE;
+                    // Mostly there are no files left, and one that rests has one.
+                    if guests.leaving() < limits.max_refusals {
+                        guests.vacate();
+                    }
+                    paused_until = Some(Instant::now() + ACCEPT_PAUSE);
                 }
             }
         }
@@ -103,12 +109,6 @@ async fn serve_from(
     });
     if drained.await.is_err() {
         tracing::warn!(open = connections.len(), "connections cut off");
-    }
-}
-
-async fn sleep_unless_zero(pause: Duration) {
-    if !pause.is_zero() {
-        sleep(pause).await;
     }
 }
 
@@ -168,14 +168,14 @@ async fn converse(
     let (socket, findings) = Watched::new(socket, patience, Arc::clone(&guest.0));
     let socket = Impatient::new(socket, write_timeout);
     let service = service_fn(move |mut request| {
-        let is_clear = findings.next_is_clear();
+        let doubt = findings.next_doubt();
         if let Some(shown) = &shown {
             request.extensions_mut().insert(shown.clone());
         }
         let (face, findings) = (Arc::clone(&face), Arc::clone(&findings));
         let pace = Arc::clone(&pace);
         async move {
-            let answer = face.answer(request, is_clear, &pace).await;
+            let answer = face.answer(request, doubt, &pace).await;
             findings.answered();
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 findings.end();

@@ -13,6 +13,7 @@ use super::{
     admit::{self, Class},
     body::{Received, Upload},
     budget::Budget,
+    framing::Doubt,
     hosts::Hosts,
     internal, kv, operator,
     pace::{Pace, Spread},
@@ -83,16 +84,16 @@ impl Face {
         upload.ignore(&self.settings().limits, &self.body_bytes).await
     }
 
-    /// Answers one request. `is_clear` says whether it can only end in one place, `pace` how its
+    /// Answers one request. `doubt` says what of it can be understood in two ways, `pace` how its
     /// connection fared.
     pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
-        is_clear: bool,
+        doubt: Option<Doubt>,
         pace: &Pace,
     ) -> Answer {
         let (parts, incoming) = request.into_parts();
-        let opened = self.open(&parts, is_clear);
+        let opened = self.open(&parts, doubt);
         if let Ok(Route::Stream) = opened {
             return self.backend.accept_stream(Request::from_parts(parts, incoming));
         }
@@ -130,10 +131,13 @@ impl Face {
     }
 
     /// Finds what is called, and whether it may be.
-    fn open<'a>(&self, parts: &'a Parts, is_clear: bool) -> Result<Route<'a>, Problem> {
-        if !is_clear {
-            let detail = "the length is given more than once";
-            return Err(Problem::bad("content-length", detail).closing());
+    fn open<'a>(&self, parts: &'a Parts, doubt: Option<Doubt>) -> Result<Route<'a>, Problem> {
+        if let Some(doubt) = doubt {
+            let (parameter, detail) = match doubt {
+                Doubt::Length => ("content-length", "the length is given more than once"),
+                Doubt::Target => ("target", "a # in an address is written as %23"),
+            };
+            return Err(Problem::bad(parameter, detail).closing());
         }
         admit::check_head(parts, &self.hosts)?;
         let path = parts.uri.path();

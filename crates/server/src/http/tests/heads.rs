@@ -29,6 +29,24 @@ async fn a_body_with_two_lengths_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn a_target_that_goes_on_behind_a_fragment_is_not_cut() {
+    let delete = "DELETE /kv/a#b HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_cut_off(delete, "target").await;
+}
+
+#[tokio::test]
+async fn a_request_that_hides_in_trailers_ends_the_connection() {
+    let server = start().await;
+    let mut wire = server.connect().await;
+    wire.send(
+        "GET /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
+         0\r\nX: y\n\nGET / HTTP/1.1\n\n\r\n\r\n",
+    )
+    .await;
+    assert!(wire.ends().await, "nobody waits for it for ever");
+}
+
+#[tokio::test]
 async fn what_comes_before_an_ambiguous_request_is_answered() {
     let server = start().await;
     let mut wire = server.connect().await;
