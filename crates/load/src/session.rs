@@ -24,6 +24,8 @@ pub(crate) struct Session {
     key: Vec<u8>,
     prefix_bytes: usize,
     reached: bool,
+    /// Whether the last operation was answered, well or not, or there was none.
+    was_answered: bool,
 }
 
 impl Session {
@@ -46,6 +48,7 @@ impl Session {
             key: key_prefix.into(),
             prefix_bytes: key_prefix.len(),
             reached: true,
+            was_answered: true,
         })
     }
 
@@ -60,11 +63,15 @@ impl Session {
         let opened = self.connection.open().await;
         self.reached = opened.is_ok();
         if opened.is_err() {
-            self.at = (self.at + 1) % self.nodes.len();
-            self.connection = Connection::new(&self.nodes[self.at], &self.client)
-                .expect("the first connections were made in the same way");
+            self.turn_to_next();
         }
         opened
+    }
+
+    fn turn_to_next(&mut self) {
+        self.at = (self.at + 1) % self.nodes.len();
+        self.connection = Connection::new(&self.nodes[self.at], &self.client)
+            .expect("the first connections were made in the same way");
     }
 
     /// Does what is ordered, once.
@@ -76,7 +83,15 @@ impl Session {
             let (detail, took) = (error.to_string(), Duration::ZERO);
             return Outcome::Failed(Failure { kind, detail, took });
         }
-        self.perform_connected(order).await.unwrap_or_else(|error| {
+        let performed = self.perform_connected(order).await;
+        let answered = performed.is_ok() || self.connection.is_open();
+        // Whoever accepts connections and ends them is as good as not there.
+        if !answered && !self.was_answered {
+            self.reached = false;
+            self.turn_to_next();
+        }
+        self.was_answered = answered;
+        performed.unwrap_or_else(|error| {
             let (detail, took) = (error.to_string(), Duration::ZERO);
             Outcome::Failed(Failure { kind: kind(&error), detail, took })
         })

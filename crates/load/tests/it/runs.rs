@@ -127,6 +127,21 @@ async fn a_node_that_cannot_be_reached_is_passed_over_unless_it_is_the_last() {
 }
 
 #[tokio::test]
+async fn a_node_that_ends_every_connection_is_left() {
+    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let shut = door.local_addr().unwrap().to_string();
+    let shutting = tokio::spawn(async move { while door.accept().await.is_ok() {} });
+    let server = Server::start(Illness::None).await;
+    let nodes = vec![shut, server.addr.to_string()];
+    let report = report(&Plan { nodes, load: false, ..plan(&server, Mix::A) }).await;
+    shutting.abort();
+    assert!(report.total.done > 0);
+    let failed = report.total.failed;
+    assert!((1..=8).contains(&failed), "two each of the sessions that began there: {failed}");
+    assert_eq!(server.connections(), 4);
+}
+
+#[tokio::test]
 async fn a_run_can_be_stopped_and_reports_all_the_same() {
     let server = Server::start(Illness::None).await;
     let plan = Plan { duration: SECOND * 3600, ..plan(&server, Mix::A) };
