@@ -7,7 +7,7 @@ use quorate_node::{ClientReply, ClientRequest, Refusal, Response};
 use quorate_record::{Key, NodeId};
 use quorate_transport::Acceptor;
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
     clock::now,
@@ -29,6 +29,9 @@ pub(crate) struct Face {
     config: Config,
     settings: HttpSettings,
     facts: Facts,
+    /// There is one of each at a time: who asks again and again is not to fill the threads.
+    snapshots: Arc<Semaphore>,
+    backups: Arc<Semaphore>,
 }
 
 impl Face {
@@ -39,7 +42,8 @@ impl Face {
         settings: HttpSettings,
         facts: Facts,
     ) -> Self {
-        Self { driver, acceptor, config, settings, facts }
+        let [snapshots, backups] = [(); 2].map(|()| Arc::new(Semaphore::new(1)));
+        Self { driver, acceptor, config, settings, facts, snapshots, backups }
     }
 
     fn view<T>(&self, look: impl FnOnce(&View<'_>) -> T) -> T {
@@ -90,8 +94,13 @@ impl Backend for Face {
     fn snapshot(&self) -> oneshot::Receiver<Result<Value, String>> {
         let (sender, receiver) = oneshot::channel();
         let driver = Arc::clone(&self.driver);
+        let turn = Arc::clone(&self.snapshots).try_acquire_owned();
         tokio::spawn(async move {
-            let _ = sender.send(driver.snapshot().await); // the asker may have gone
+            let made = match &turn {
+                Ok(_) => driver.snapshot().await,
+                Err(_) => Err("a snapshot is being written already".to_owned()),
+            };
+            let _ = sender.send(made); // the asker may have gone
         });
         receiver
     }
@@ -103,8 +112,13 @@ impl Backend for Face {
     fn backup(&self, name: String) -> oneshot::Receiver<Result<Value, NoBackup>> {
         let (sender, receiver) = oneshot::channel();
         let driver = Arc::clone(&self.driver);
+        let turn = Arc::clone(&self.backups).try_acquire_owned();
         tokio::spawn(async move {
-            let _ = sender.send(driver.backup(name).await); // the asker may have gone
+            let made = match &turn {
+                Ok(_) => driver.backup(name).await,
+                Err(_) => Err(NoBackup::Failed("a backup is being written already".to_owned())),
+            };
+            let _ = sender.send(made); // the same
         });
         receiver
     }

@@ -11,42 +11,55 @@ use hyper::{
 };
 use quorate_node::{ClientReply, ClientRequest, Failure, Operation, Refusal};
 use quorate_quorum::{GetError, GetReceipt, Outcome, PutError, PutReceipt, Quorum};
-use quorate_record::{NodeId, Record, Version};
+use quorate_record::{Key, NodeId, Record, Version};
 
 use super::{
     Answer, HttpSettings, answer, body::Upload, key_path, params, problem::Problem, receipt,
     refusal, routes::Face,
 };
 
-/// `GET`, `HEAD`, `PUT` and `DELETE` of `/kv/{raw_key}`, which `waited` for its turn, out of the
-/// time that it may take.
+/// What is asked for by `/kv/{raw_key}` and the query behind it.
+///
+/// # Errors
+/// `400`.
+pub(super) fn asked(
+    raw_key: &str,
+    parts: &Parts,
+    settings: &HttpSettings,
+) -> Result<(Key, params::Ask), Problem> {
+    Ok((key_path::key(raw_key)?, params::ask(parts.uri.query(), settings)?))
+}
+
+/// `GET`, `HEAD`, `PUT` and `DELETE` of a key. It `waited` for its turn, out of the time that it may
+/// take.
 pub(super) async fn call(
     face: &Face,
-    raw_key: &str,
+    key: Key,
+    ask: params::Ask,
     parts: &Parts,
     upload: &mut Upload,
     waited: Duration,
 ) -> Result<Answer, Problem> {
     let settings = face.settings();
-    let key = key_path::key(raw_key)?;
-    let ask = params::ask(parts.uri.query(), settings)?;
     let mut _received = None; // holds its part of the memory until the answer is known
     let operation = match parts.method {
         Method::PUT => {
             check_write(&parts.headers)?;
             let received = face.collect(upload, settings.max_value_bytes).await;
-            let received = received.map_err(not_begun)?;
+            let received = received.map_err(|problem| not_begun(problem, true, ask.quorum))?;
             let value = received.bytes.clone();
             _received = Some(received);
             Operation::Put(value)
         }
         Method::DELETE => {
             check_write(&parts.headers)?;
-            face.ignore(upload).await.map_err(not_begun)?;
+            let ignored = face.ignore(upload).await;
+            ignored.map_err(|problem| not_begun(problem, true, ask.quorum))?;
             Operation::Delete
         }
         _ => {
-            face.ignore(upload).await?;
+            let ignored = face.ignore(upload).await;
+            ignored.map_err(|problem| not_begun(problem, false, ask.quorum))?;
             Operation::Get
         }
     };
@@ -182,18 +195,22 @@ fn short(late: bool, detail: String, needed: usize, acked: usize) -> Problem {
     problem.field("needed", needed).field("acked", acked)
 }
 
-/// What is to be tried again is known not to have happened.
-pub(super) fn not_begun(problem: Problem) -> Problem {
+/// What is to be tried again is known not to have happened, nor to have been asked of anybody.
+pub(super) fn not_begun(problem: Problem, is_write: bool, quorum: Quorum) -> Problem {
     match problem.status() {
-        StatusCode::SERVICE_UNAVAILABLE => problem.field("outcome", outcome(Outcome::Rejected)),
+        StatusCode::SERVICE_UNAVAILABLE => nothing_of(problem, is_write, quorum),
         _ => problem,
     }
 }
 
 /// Nothing was begun.
 fn refused(refusal: &Refusal, is_write: bool, quorum: Quorum) -> Problem {
+    nothing_of(refusal::problem(refusal), is_write, quorum)
+}
+
+fn nothing_of(problem: Problem, is_write: bool, quorum: Quorum) -> Problem {
     let needed = if is_write { quorum.w() } else { quorum.r() };
-    let problem = refusal::problem(refusal).field("needed", needed).field("acked", 0);
+    let problem = problem.field("needed", needed).field("acked", 0);
     if is_write { problem.field("outcome", outcome(Outcome::Rejected)) } else { problem }
 }
 

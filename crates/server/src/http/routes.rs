@@ -204,15 +204,15 @@ impl Face {
         upload: &mut Upload,
         pace: &Pace,
     ) -> Result<Answer, Problem> {
+        let (key, ask) = kv::asked(raw_key, parts, self.settings())?;
         let (came, mut waited) = (Instant::now(), Duration::ZERO);
         if let Some(due) = pace.due(came) {
-            sleep_until(due).await;
+            sleep_until(due.min(came + ask.timeout)).await;
             waited = came.elapsed();
         }
         let result = match self.requests.take(1) {
-            Some(_share) => kv::call(self, raw_key, parts, upload, waited).await,
-            None if parts.method.is_safe() => Err(too_many()),
-            None => Err(kv::not_begun(too_many())),
+            Some(_share) => kv::call(self, key, ask, parts, upload, waited).await,
+            None => Err(kv::not_begun(too_many(), !parts.method.is_safe(), ask.quorum)),
         };
         match &result {
             Err(problem) if problem.is_overload() => {

@@ -145,7 +145,7 @@ async fn bodies_share_a_limit_and_give_it_back() {
     first.send(format!("{PUT}Content-Length: 8\r\n\r\n12345678")).await;
     server.backend.asked_for(1).await;
 
-    let rejected = [("outcome", json!("rejected"))];
+    let rejected = [("outcome", json!("rejected")), ("needed", json!(2)), ("acked", json!(0))];
     let reply = server.call("PUT /kv/b", "", "123").await;
     reply.assert_problem(503, &rejected);
     assert_eq!(reply.header("retry-after"), "1");

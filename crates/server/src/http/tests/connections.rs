@@ -19,10 +19,11 @@ async fn requests_beyond_the_limit_are_told_to_come_back() {
     let server = start_with(|settings| settings.max_in_flight = 1).await;
     let mut first = waiting(&server).await;
     let reply = server.call("GET /kv/b", "", "").await;
-    reply.assert_problem(503, &[]);
+    let nobody = [("needed", json!(2)), ("acked", json!(0))];
+    reply.assert_problem(503, &nobody);
     assert_eq!(reply.header("retry-after"), "1");
     let reply = server.call("DELETE /kv/b", "", "").await;
-    reply.assert_problem(503, &[("outcome", json!("rejected"))]);
+    reply.assert_problem(503, &[&nobody[..], &[("outcome", json!("rejected"))]].concat());
     assert_eq!(server.call("GET /admin/status", "", "").await.status, 200);
 
     server.backend.answer_all(&ClientReply::Written(Ok(put_receipt())));
