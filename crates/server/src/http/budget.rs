@@ -1,4 +1,7 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 /// Something that there is only so much of: requests at once, bytes at once.
 ///
@@ -16,6 +19,13 @@ pub(super) struct Share<'a> {
     amount: usize,
 }
 
+/// The same, whoever lives longer.
+#[derive(Debug)]
+pub(super) struct Held {
+    budget: Arc<Budget>,
+    amount: usize,
+}
+
 impl Budget {
     pub(super) fn new(most: usize) -> Self {
         Self { used: AtomicUsize::new(0), most }
@@ -25,6 +35,17 @@ impl Budget {
     pub(super) fn take(&self, amount: usize) -> Option<Share<'_>> {
         let mut share = Share { budget: self, amount: 0 };
         share.grow(amount).then_some(share)
+    }
+
+    /// The same as [`Self::take`], to be kept where the budget may not outlive it.
+    pub(super) fn hold(self: &Arc<Self>, amount: usize) -> Option<Held> {
+        self.spend(amount).then(|| Held { budget: Arc::clone(self), amount })
+    }
+
+    fn spend(&self, amount: usize) -> bool {
+        // Only the sum matters, nothing else is published by it: relaxed is enough.
+        let add = |used| self.add(used, amount);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
     }
 
     /// Whether `amount` is left now.
@@ -40,14 +61,17 @@ impl Budget {
 impl Share<'_> {
     /// Takes `amount` more; `false`, and nothing has changed, if that much is not left.
     pub(super) fn grow(&mut self, amount: usize) -> bool {
-        // Only the sum matters, nothing else is published by it: relaxed is enough.
-        let took = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            self.budget.add(used, amount)
-        });
-        if took.is_ok() {
+        let took = self.budget.spend(amount);
+        if took {
             self.amount += amount;
         }
-        took.is_ok()
+        took
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.amount, Ordering::Relaxed);
     }
 }
 

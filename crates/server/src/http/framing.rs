@@ -2,7 +2,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::guests::Guest;
+use super::{budget::Held, guests::Guest};
 
 /// A connection that watches what is read from it: for requests whose length can be understood in
 /// two ways, and for heads that take too long.
@@ -62,6 +62,9 @@ pub(super) struct Findings {
     asked: AtomicU64,
     answered: AtomicU64,
     over: AtomicBool,
+    /// What answers take up that have not been written yet.
+    held: Mutex<Vec<Arc<Held>>>,
+    holds: AtomicBool,
 }
 
 /// What can be understood in two ways.
@@ -86,6 +89,8 @@ impl<S> Watched<S> {
             asked: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             over: AtomicBool::new(false),
+            held: Mutex::default(),
+            holds: AtomicBool::new(false),
         });
         let watched = Self {
             stream,
@@ -173,6 +178,18 @@ impl Findings {
         self.answered.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// An answer takes up this, until all that there is to be written has been.
+    pub(super) fn hold(&self, held: Arc<Held>) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+        self.holds.store(true, Ordering::Relaxed);
+    }
+
+    fn release(&self) {
+        if self.holds.swap(false, Ordering::Relaxed) {
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
     /// What follows is no HTTP any more.
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
@@ -245,6 +262,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         self.stalled = flushed.is_pending();
+        if flushed.is_ready() {
+            self.findings.release();
+        }
         self.rest_if_idle();
         if flushed.is_ready()
             && !self.findings.over.load(Ordering::Relaxed)

@@ -175,7 +175,10 @@ async fn converse(
         let (face, findings) = (Arc::clone(&face), Arc::clone(&findings));
         let pace = Arc::clone(&pace);
         async move {
-            let answer = face.answer(request, doubt, &pace).await;
+            let mut answer = face.answer(request, doubt, &pace).await;
+            if let Some(held) = answer.extensions_mut().remove() {
+                findings.hold(held);
+            }
             findings.answered();
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 findings.end();

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use hyper::{
     Request, StatusCode,
-    body::Incoming,
+    body::{Body as _, Incoming},
     header::{ALLOW, CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS},
     http::request::Parts,
 };
@@ -28,9 +28,13 @@ pub(super) struct Face {
     hosts: Hosts,
     requests: Budget,
     body_bytes: Budget,
+    answer_bytes: Arc<Budget>,
     log: Throttle,
     spread: Spread,
 }
+
+/// Answers up to here are not counted: all connections together have room for one each.
+const FREE_ANSWER_BYTES: usize = 64 << 10;
 
 /// What a path names. Paths are compared as they were sent, without any normalisation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +62,7 @@ impl Face {
             hosts: Hosts::new(&settings.allowed_hosts),
             requests: Budget::new(settings.max_in_flight),
             body_bytes: Budget::new(settings.limits.max_body_bytes_in_flight),
+            answer_bytes: Arc::new(Budget::new(settings.limits.max_answer_bytes_in_flight)),
             log: Throttle::default(),
             spread: Spread::default(),
             backend,
@@ -114,6 +119,18 @@ impl Face {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         answer
+    }
+
+    /// Has a long answer carry the room that it takes up until it is written. Whoever does not take what
+    /// he asked for must not take up all memory with it.
+    fn with_room(&self, mut answer: Answer) -> Result<Answer, Problem> {
+        let bytes = answer.body().size_hint().exact().and_then(|len| usize::try_from(len).ok());
+        if let Some(bytes) = bytes.filter(|bytes| *bytes > FREE_ANSWER_BYTES) {
+            let full = || Problem::overloaded("too many long answers have not been taken yet");
+            let held = self.answer_bytes.hold(bytes).ok_or_else(full)?;
+            answer.extensions_mut().insert(Arc::new(held));
+        }
+        Ok(answer)
     }
 
     /// Failures of the cluster and of this node are worth a line; those of `/ready` are its answer.
@@ -211,7 +228,11 @@ impl Face {
             waited = came.elapsed();
         }
         let result = match self.requests.take(1) {
-            Some(_share) => kv::call(self, key, ask, parts, upload, waited).await,
+            Some(_share) => {
+                let answer = kv::call(self, key, ask, parts, upload, waited).await;
+                let full = |full| kv::not_begun(full, false, ask.quorum);
+                answer.and_then(|answer| self.with_room(answer).map_err(full))
+            }
             None => Err(kv::not_begun(too_many(), !parts.method.is_safe(), ask.quorum)),
         };
         match &result {

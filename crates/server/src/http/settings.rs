@@ -55,6 +55,8 @@ pub struct HttpLimits {
     pub min_body_bytes_per_s: u32,
     /// Most bytes of bodies held at once, over all connections.
     pub max_body_bytes_in_flight: usize,
+    /// Most bytes of values above 64 KiB in answers that have not been written yet.
+    pub max_answer_bytes_in_flight: usize,
     /// How long a client may take nothing of an answer.
     pub write_timeout: Duration,
     /// How long the rest of a refused body is read and thrown away, so that the refusal is read.
@@ -126,6 +128,7 @@ impl Default for HttpLimits {
             body_grace: Duration::from_secs(5),
             min_body_bytes_per_s: 1024,
             max_body_bytes_in_flight: 64 * 1024 * 1024,
+            max_answer_bytes_in_flight: 128 * 1024 * 1024,
             write_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             linger_bytes: 16 * 1024 * 1024,

@@ -1,9 +1,14 @@
 use std::time::Duration;
 
 use quorate_node::ClientReply;
+use quorate_record::Record;
 use serde_json::json;
 
-use super::{Server, Wire, fake::put_receipt, start, start_with};
+use super::{
+    Server, Wire,
+    fake::{get_receipt, put_receipt, version},
+    start, start_with,
+};
 
 /// A client whose request the backend has, and does not answer yet.
 async fn waiting(server: &Server) -> Wire {
@@ -62,6 +67,28 @@ async fn many_more_idle_connections_than_there_may_be_keep_nobody_out() {
         idle.push(wire);
     }
     assert_eq!(server.call("GET /health", "", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn long_answers_share_a_limit_until_they_are_taken() {
+    const LEN: usize = 16 << 20; // more than the system takes of it
+    let server =
+        start_with(|settings| settings.limits.max_answer_bytes_in_flight = LEN + 100).await;
+    let record = Record::live(version(1), vec![b'x'; LEN]);
+    server.backend.says(ClientReply::Read(Ok(get_receipt(Some(record)))));
+    let mut slow = server.connect().await;
+    slow.send("GET /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    server.backend.asked_for(1).await;
+    let refused = server.call("GET /kv/b", "", "").await;
+    refused.assert_problem(503, &[("needed", json!(2)), ("acked", json!(0))]);
+    assert_eq!(slow.reply().await.body.len(), LEN);
+    // What was written last may not have been noticed yet.
+    let taken = async {
+        while server.call("GET /kv/c", "", "").await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), taken).await.unwrap();
 }
 
 #[tokio::test]
