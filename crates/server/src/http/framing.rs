@@ -62,6 +62,7 @@ pub(super) struct Findings {
     asked: AtomicU64,
     answered: AtomicU64,
     over: AtomicBool,
+    leaving: AtomicBool,
     /// What answers take up that have not been written yet.
     held: Mutex<Vec<Arc<Held>>>,
     holds: AtomicBool,
@@ -89,6 +90,7 @@ impl<S> Watched<S> {
             asked: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             over: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             held: Mutex::default(),
             holds: AtomicBool::new(false),
         });
@@ -109,10 +111,10 @@ impl<S> Watched<S> {
         self.stream
     }
 
-    /// Says that this connection is idle if all requests are answered, all answers are taken, and
-    /// nothing of another request has come.
+    /// Says that this connection is idle if all requests are answered, all answers are taken, and no
+    /// more than a part of another head has come.
     fn rest_if_idle(&mut self) {
-        let Some(Awaited { rest_of_head: false, requests }) = self.scan.awaited() else { return };
+        let Some(Awaited { requests, .. }) = self.scan.awaited() else { return };
         if !self.rests && !self.is_owed(requests) {
             self.rests = true;
             self.guest.rest();
@@ -127,6 +129,12 @@ impl<S> Watched<S> {
     /// Nothing more has come for now: whether that may go on.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(awaited) = self.scan.awaited() else { return Poll::Pending };
+        if awaited.rest_of_head
+            && self.findings.leaving.load(Ordering::Relaxed)
+            && !self.is_owed(awaited.requests)
+        {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         // Who waits for an answer, or takes a long one slowly, is not idle.
         if !awaited.rest_of_head && self.is_owed(awaited.requests) {
             return Poll::Pending;
@@ -190,6 +198,11 @@ impl Findings {
         }
     }
 
+    /// No further head is waited for.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
     /// What follows is no HTTP any more.
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
@@ -211,10 +224,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             self.rest_if_idle();
             return self.poll_patience(cx);
         }
-        if std::mem::take(&mut self.rests) {
+        let asked = self.scan.requests;
+        self.scan.feed(&buf.filled()[before..]);
+        // Not before a head is whole: whoever has only begun one can give way, too.
+        let is_asking = self.scan.requests > asked || self.scan.awaited().is_none();
+        if self.rests && is_asking {
+            self.rests = false;
             self.guest.work();
         }
-        self.scan.feed(&buf.filled()[before..]);
         match self.scan.state {
             State::Ambiguous(doubt) => {
                 let first = match doubt {

@@ -8,8 +8,9 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// The connections of a listener: which of them wait for their next request, and since when, so
-/// that one of those can give way when there are too many.
+/// The connections of a listener: which of them wait for their next request, or the rest of its head,
+/// and since when, so that one of those can give way when there are too many. Else whoever begins
+/// requests and does not go on would keep everybody out, peers as well.
 ///
 /// A request costs a few relaxed atomics; only when there are as many as there may be has the next one
 /// to look for somebody who leaves. Guests are queued under a moment that is not later than when they became idle, and put right
@@ -96,14 +97,14 @@ impl Room {
 }
 
 impl Guest {
-    /// The connection waits for a request of which nothing has come.
+    /// The connection waits for a request, of which nothing whole has come.
     pub(super) fn rest(&self) {
         if self.change(BUSY, self.room.moment()) {
             self.room.idle.fetch_add(1, Relaxed);
         }
     }
 
-    /// Something of a request has come.
+    /// The head of a request has come.
     pub(super) fn work(&self) {
         let since = self.idle_since.load(Relaxed);
         if since < GONE && self.change(since, BUSY) {

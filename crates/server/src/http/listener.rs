@@ -167,6 +167,7 @@ async fn converse(
     let patience = ReadLimits { head: head_timeout, idle: idle_timeout };
     let (socket, findings) = Watched::new(socket, patience, Arc::clone(&guest.0));
     let socket = Impatient::new(socket, write_timeout);
+    let leaving = Arc::clone(&findings);
     let service = service_fn(move |mut request| {
         let doubt = findings.next_doubt();
         if let Some(shown) = &shown {
@@ -202,6 +203,7 @@ async fn converse(
             _ = stopped.changed() => {}
             () = guest.0.asked_to_leave() => {}
         } } => {
+            leaving.leave();
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -70,6 +70,23 @@ async fn many_more_idle_connections_than_there_may_be_keep_nobody_out() {
 }
 
 #[tokio::test]
+async fn whoever_has_only_begun_a_request_gives_way() {
+    let server = start_with(|settings| settings.max_connections = 2).await;
+    let mut begun = server.connect().await;
+    begun.send("GET /hea").await;
+    let mut again = server.connect().await;
+    assert_eq!(again.call("GET /health", "", "").await.status, 200);
+    again.send("GET /hea").await;
+    let mut stay = Vec::new();
+    for leaves in [&mut begun, &mut again] {
+        let mut wire = server.connect().await;
+        assert_eq!(wire.call("GET /health", "", "").await.status, 200);
+        assert!(leaves.ends().await);
+        stay.push(wire);
+    }
+}
+
+#[tokio::test]
 async fn long_answers_share_a_limit_until_they_are_taken() {
     const LEN: usize = 16 << 20; // more than the system takes of it
     let server =
