@@ -27,8 +27,9 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 ///
 /// Calls go to the node that answered last, at first to the first one, and to the next one when it
 /// fails. A node that says nothing has half of a read's time, and the next one half of the rest; a
-/// write that was sent is waited for, and only the next call goes to the next node. Any number of calls may be under way at once; each has a connection of its own, which is
-/// kept for later ones. A call that is dropped is given up; a write may happen nonetheless.
+/// write that was sent is waited for, and only the next call goes to the next node. Any number of
+/// calls may be under way at once; each has a connection of its own, which is kept for later ones. A
+/// call that is dropped is given up; a write may happen nonetheless.
 pub struct Client {
     nodes: Vec<Pool>,
     /// The node that answered last, or the one behind it if that has failed since.
@@ -243,14 +244,18 @@ impl Client {
                 in_doubt = Some(failure.error.clone());
             }
             // An earlier attempt may have happened, whatever became of the later ones.
-            let error = in_doubt.clone().unwrap_or(failure.error);
+            let error = in_doubt.clone().unwrap_or_else(|| failure.error.clone());
             attempts += 1;
             if !again || attempts > self.options.retries as usize {
                 return Err(error);
             }
+            let asked_all = attempts.is_multiple_of(self.nodes.len());
             let mut pause = jittered(wait);
             wait = (wait * 2).min(LONGEST_WAIT);
-            let asked_all = attempts.is_multiple_of(self.nodes.len());
+            // Who was silent has taken time enough from the next one.
+            if !asked_all && matches!(failure.error, ClientError::TimedOut { .. }) {
+                pause = Duration::ZERO;
+            }
             if let Some(retry_after) = failure.retry_after.filter(|_| asked_all) {
                 pause = pause.max(retry_after);
             }

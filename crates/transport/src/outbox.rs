@@ -80,6 +80,8 @@ struct State {
     spare: Vec<u8>,
     /// What the writer has taken and not yet written.
     in_flight_bytes: usize,
+    /// Whether the writer has something that it has not [`written`](Outbox::written).
+    writing: bool,
     writer_sleeps: bool,
     closed: bool,
 }
@@ -89,7 +91,7 @@ struct State {
 struct Batch {
     bytes: Vec<u8>,
     /// From which byte on, the messages were sent at about this time. Those before the first mark
-    /// were sent when nothing else was being written.
+    /// were sent when nothing was before them.
     marks: Vec<(usize, Instant)>,
 }
 
@@ -124,8 +126,8 @@ impl Outbox {
         if queued_bytes >= limit_bytes {
             return full;
         }
-        let is_writing = state.in_flight_bytes > 0;
-        let batch = state.last_batch();
+        let is_writing = state.writing;
+        let (batch, is_first) = state.last_batch();
         let end = batch.bytes.len();
         let encode = if self.0.sealed { encode_unsealed } else { encode_frame };
         if let Err(len_bytes) = encode(message, self.0.protocol, &mut batch.bytes) {
@@ -137,7 +139,7 @@ impl Outbox {
             batch.bytes.truncate(end);
             return full;
         }
-        if is_writing {
+        if is_writing || !is_first {
             batch.mark(end, Instant::now());
         }
         state.waiting_bytes += frame_bytes;
@@ -184,6 +186,7 @@ impl Outbox {
                     let bytes = batch.aged(framing);
                     if !bytes.is_empty() {
                         state.in_flight_bytes = bytes.len();
+                        state.writing = true;
                         return Some(bytes);
                     }
                 }
@@ -207,6 +210,7 @@ impl Outbox {
         batch.clear();
         let mut state = self.lock();
         state.in_flight_bytes = 0;
+        state.writing = false;
         if batch.capacity() <= KEPT_BUFFER_BYTES {
             state.spare = batch;
         }
@@ -228,13 +232,14 @@ impl State {
         self.waiting_bytes + self.in_flight_bytes
     }
 
-    /// The batch that the next message is put into.
-    fn last_batch(&mut self) -> &mut Batch {
+    /// The batch that the next message is put into, and whether it is the first that waits.
+    fn last_batch(&mut self) -> (&mut Batch, bool) {
         if self.waiting.back().is_none_or(|batch| batch.bytes.len() >= BATCH_BYTES) {
             let bytes = mem::take(&mut self.spare);
             self.waiting.push_back(Batch { bytes, marks: Vec::new() });
         }
-        self.waiting.back_mut().expect("it was just put there")
+        let is_first = self.waiting.len() == 1;
+        (self.waiting.back_mut().expect("it was just put there"), is_first)
     }
 }
 
@@ -405,6 +410,22 @@ mod tests {
             assert_eq!(got, [request(3, 700), pong(5), request(6, 50)]);
             assert_eq!(outbox.lock().waiting_bytes, 0);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_behind_a_large_message_ages_from_the_beginning() {
+        let outbox = Outbox::new(1 << 20, Protocol::NEWEST, false);
+        outbox.try_send(&large(BATCH_BYTES)).unwrap();
+        outbox.try_send(&request(1, 100)).unwrap();
+        outbox.try_send(&request(2, 300)).unwrap();
+        let batch = outbox.take().await.unwrap();
+        // All of it is with what wraps the socket, which has not let go of it.
+        outbox.progressed(batch.len());
+        tokio::time::advance(Duration::from_millis(200)).await;
+        outbox.try_send(&request(3, 100)).unwrap();
+        tokio::time::advance(Duration::from_millis(50)).await;
+        outbox.written(batch);
+        assert_eq!(taken(&outbox).await, [2, 3]);
     }
 
     #[tokio::test]

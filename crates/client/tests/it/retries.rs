@@ -122,6 +122,19 @@ async fn a_read_does_not_wait_for_a_node_that_says_nothing_until_its_time_is_ove
 }
 
 #[tokio::test]
+async fn silent_nodes_leave_time_for_the_last_one() {
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(Server::start([Reply::Hang]).await);
+    }
+    let last = Server::start([Reply::Decided(200, "v")]).await;
+    let addrs = silent.iter().map(|server| server.addr).chain([last.addr]);
+    let options = ClientOptions { timeout: Duration::from_secs(4), ..ClientOptions::default() };
+    let client = Client::new(addrs, options).unwrap();
+    assert_eq!(client.get(b"k", &GET).await.unwrap().unwrap().value, "v");
+}
+
+#[tokio::test]
 async fn what_follows_a_write_in_doubt_goes_to_the_next_node() {
     let options =
         || ClientOptions { timeout: Duration::from_millis(200), ..ClientOptions::default() };

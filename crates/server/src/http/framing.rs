@@ -16,8 +16,9 @@ use tokio::{
 
 use super::{budget::Held, guests::Guest};
 
-/// A connection that watches what is read from it: for requests whose length can be understood in
-/// two ways, and for heads that take too long.
+/// A connection that watches what is read from it: for requests whose length or target can be
+/// understood in two ways, for trailers that are not written as they must be, and for heads that take
+/// too long.
 ///
 /// hyper settles such requests silently (it lets `Transfer-Encoding` win, and folds repeated
 /// lengths into one) before anybody can see them, and a proxy in front may have settled them the

@@ -51,7 +51,7 @@ impl Guests {
         Self { room: Arc::default(), queue: BTreeMap::new(), most }
     }
 
-    /// Lets a new connection in, which is idle until something comes.
+    /// Lets a new connection in, which is idle until a whole head has come.
     pub(super) fn welcome(&mut self) -> Present {
         if self.queue.len() > 2 * self.most {
             self.queue.retain(|_, guest| guest.idle_since.load(Relaxed) != GONE);

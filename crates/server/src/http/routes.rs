@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use hyper::{
-    Request, StatusCode,
+    Method, Request, StatusCode,
     body::{Body as _, Incoming},
     header::{ALLOW, CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS},
     http::request::Parts,
@@ -207,7 +207,7 @@ impl Face {
             Route::Backup => operator::backup(self, query).await,
             Route::Gone => operator::gone(self, query),
             Route::Put => internal::put(self, upload).await,
-            Route::Get => internal::get(self, upload).await,
+            Route::Get => internal::get(self, upload).await.and_then(|it| self.with_room(it)),
             Route::Keys => internal::keys(self, upload).await,
             Route::Kv { .. } | Route::Stream | Route::Planned(_) => unreachable!("answered before"),
         }
@@ -230,8 +230,10 @@ impl Face {
         let result = match self.requests.take(1) {
             Some(_share) => {
                 let answer = kv::call(self, key, ask, parts, upload, waited).await;
-                let full = |full| kv::not_begun(full, false, ask.quorum);
-                answer.and_then(|answer| self.with_room(answer).map_err(full))
+                match parts.method {
+                    Method::HEAD => answer, // nothing of the value is sent
+                    _ => answer.and_then(|answer| self.with_room(answer)),
+                }
             }
             None => Err(kv::not_begun(too_many(), !parts.method.is_safe(), ask.quorum)),
         };

