@@ -92,17 +92,9 @@ impl Backend for Face {
     }
 
     fn snapshot(&self) -> oneshot::Receiver<Result<Value, String>> {
-        let (sender, receiver) = oneshot::channel();
         let driver = Arc::clone(&self.driver);
-        let turn = Arc::clone(&self.snapshots).try_acquire_owned();
-        tokio::spawn(async move {
-            let made = match &turn {
-                Ok(_) => driver.snapshot().await,
-                Err(_) => Err("a snapshot is being written already".to_owned()),
-            };
-            let _ = sender.send(made); // the asker may have gone
-        });
-        receiver
+        let busy = Err("a snapshot is being written already".to_owned());
+        in_turn(&self.snapshots, busy, async move { driver.snapshot().await })
     }
 
     fn declare_gone(&self, node: NodeId) {
@@ -110,17 +102,9 @@ impl Backend for Face {
     }
 
     fn backup(&self, name: String) -> oneshot::Receiver<Result<Value, NoBackup>> {
-        let (sender, receiver) = oneshot::channel();
         let driver = Arc::clone(&self.driver);
-        let turn = Arc::clone(&self.backups).try_acquire_owned();
-        tokio::spawn(async move {
-            let made = match &turn {
-                Ok(_) => driver.backup(name).await,
-                Err(_) => Err(NoBackup::Failed("a backup is being written already".to_owned())),
-            };
-            let _ = sender.send(made); // the same
-        });
-        receiver
+        let busy = Err(NoBackup::Failed("a backup is being written already".to_owned()));
+        in_turn(&self.backups, busy, async move { driver.backup(name).await })
     }
 
     fn accept_stream(&self, mut request: Request<Incoming>) -> Answer {
@@ -135,4 +119,21 @@ impl Backend for Face {
     fn settings(&self) -> &HttpSettings {
         &self.settings
     }
+}
+
+/// Does `work` to its end, whether the asker waits for it or not, unless somebody has the only turn:
+/// then it is `busy`.
+fn in_turn<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    busy: T,
+    work: impl Future<Output = T> + Send + 'static,
+) -> oneshot::Receiver<T> {
+    let (sender, receiver) = oneshot::channel();
+    let turn = Arc::clone(turns).try_acquire_owned();
+    tokio::spawn(async move {
+        let outcome = if turn.is_ok() { work.await } else { busy };
+        drop(turn); // before the asker can ask again
+        let _ = sender.send(outcome); // the asker may have gone
+    });
+    receiver
 }

@@ -1,12 +1,10 @@
 //! Frames: how a stream of bytes is cut into messages. Pure, so that a simulator can use it too.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 use quorate_node::Message;
 use quorate_record::MAX_ENCODED_BYTES;
 
-use crate::{Protocol, codec::age_message, encode_message, seal::SEAL_BYTES};
+use crate::{Protocol, encode_message};
 
 /// Most bytes the body of a frame has: the longest record, and room for what goes with it.
 pub const MAX_FRAME_BYTES: usize = 8 * 1024 * 1024 + 64 * 1024;
@@ -77,42 +75,6 @@ pub(crate) fn append_body(
     };
     out[header_at..header_at + LENGTH_BYTES].copy_from_slice(&len.to_le_bytes());
     Ok(())
-}
-
-/// What frames that wait to be sent have around their bodies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Framing {
-    /// Before them, their CRC.
-    Checked,
-    /// Behind them, room for their seal.
-    Sealed,
-}
-
-impl Framing {
-    /// The first of some whole frames.
-    pub(crate) fn first_of(self, frames: &mut [u8]) -> &mut [u8] {
-        let length = frames.first_chunk::<LENGTH_BYTES>().expect("frames are whole");
-        let body_bytes = u32::from_le_bytes(*length) as usize;
-        let around = match self {
-            Self::Checked => FRAME_HEADER_BYTES,
-            Self::Sealed => LENGTH_BYTES + SEAL_BYTES,
-        };
-        &mut frames[..around + body_bytes]
-    }
-
-    /// Takes the time that the message in a frame has waited from what it has left; `false` if it is
-    /// a request and nothing is left.
-    pub(crate) fn age(self, frame: &mut [u8], waited: Duration) -> bool {
-        match self {
-            Self::Sealed => age_message(&mut frame[LENGTH_BYTES..], waited),
-            Self::Checked => {
-                let (header, body) = frame.split_at_mut(FRAME_HEADER_BYTES);
-                let is_left = age_message(body, waited);
-                header[LENGTH_BYTES..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
-                is_left
-            }
-        }
-    }
 }
 
 /// Takes the body of the first frame out of `buffer`; `None` if it has not all come yet.

@@ -8,7 +8,14 @@ use std::{
 use quorate_node::Message;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{Protocol, encode_frame, frame::Framing, is_spoken, seal::encode_unsealed};
+use crate::{
+    FRAME_HEADER_BYTES, Protocol,
+    codec::age_message,
+    encode_frame,
+    frame::{LENGTH_BYTES, frame_bytes},
+    is_spoken,
+    seal::{encode_unsealed, sealed_bytes},
+};
 
 /// A spent buffer larger than this is given back to the system, so that one burst of large values
 /// does not occupy its memory for ever.
@@ -240,6 +247,40 @@ impl State {
         }
         let is_first = self.waiting.len() == 1;
         (self.waiting.back_mut().expect("it was just put there"), is_first)
+    }
+}
+
+/// What frames that wait to be sent have around their bodies.
+#[derive(Clone, Copy)]
+enum Framing {
+    /// Before them, their CRC.
+    Checked,
+    /// Behind them, room for their seal.
+    Sealed,
+}
+
+impl Framing {
+    /// The first of some whole frames.
+    fn first_of(self, frames: &mut [u8]) -> &mut [u8] {
+        let bytes = match self {
+            Self::Checked => frame_bytes(frames),
+            Self::Sealed => sealed_bytes(frames),
+        };
+        &mut frames[..bytes.ok().flatten().expect("frames are whole")]
+    }
+
+    /// Takes the time that the message in a frame has waited from what it has left; `false` if it is
+    /// a request and nothing is left.
+    fn age(self, frame: &mut [u8], waited: Duration) -> bool {
+        match self {
+            Self::Sealed => age_message(&mut frame[LENGTH_BYTES..], waited),
+            Self::Checked => {
+                let (header, body) = frame.split_at_mut(FRAME_HEADER_BYTES);
+                let is_left = age_message(body, waited);
+                header[LENGTH_BYTES..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
+                is_left
+            }
+        }
     }
 }
 

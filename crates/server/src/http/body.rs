@@ -31,7 +31,7 @@ enum State {
 /// A body that has been read to its end, and its part of the memory for bodies.
 pub(super) struct Received<'a> {
     pub(super) bytes: Bytes,
-    _share: Share<'a>,
+    _share: Share<&'a Budget>,
 }
 
 /// Memory that a client gets for having announced a length.

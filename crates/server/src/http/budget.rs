@@ -1,6 +1,9 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// Something that there is only so much of: requests at once, bytes at once.
@@ -14,17 +17,13 @@ pub(super) struct Budget {
 
 /// A part of a [`Budget`], given back when dropped.
 #[derive(Debug)]
-pub(super) struct Share<'a> {
-    budget: &'a Budget,
+pub(super) struct Share<B: Deref<Target = Budget>> {
+    budget: B,
     amount: usize,
 }
 
-/// The same, whoever lives longer.
-#[derive(Debug)]
-pub(super) struct Held {
-    budget: Arc<Budget>,
-    amount: usize,
-}
+/// One that may outlive whoever has the budget.
+pub(super) type Held = Share<Arc<Budget>>;
 
 impl Budget {
     pub(super) fn new(most: usize) -> Self {
@@ -32,20 +31,13 @@ impl Budget {
     }
 
     /// A share of `amount`; `None` if that much is not left.
-    pub(super) fn take(&self, amount: usize) -> Option<Share<'_>> {
-        let mut share = Share { budget: self, amount: 0 };
-        share.grow(amount).then_some(share)
+    pub(super) fn take(&self, amount: usize) -> Option<Share<&Self>> {
+        Share::of(self, amount)
     }
 
-    /// The same as [`Self::take`], to be kept where the budget may not outlive it.
+    /// The same, to be kept where the budget may not outlive it.
     pub(super) fn hold(self: &Arc<Self>, amount: usize) -> Option<Held> {
-        self.spend(amount).then(|| Held { budget: Arc::clone(self), amount })
-    }
-
-    fn spend(&self, amount: usize) -> bool {
-        // Only the sum matters, nothing else is published by it: relaxed is enough.
-        let add = |used| self.add(used, amount);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+        Share::of(Arc::clone(self), amount)
     }
 
     /// Whether `amount` is left now.
@@ -58,24 +50,26 @@ impl Budget {
     }
 }
 
-impl Share<'_> {
+impl<B: Deref<Target = Budget>> Share<B> {
+    fn of(budget: B, amount: usize) -> Option<Self> {
+        let mut share = Self { budget, amount: 0 };
+        share.grow(amount).then_some(share)
+    }
+
     /// Takes `amount` more; `false`, and nothing has changed, if that much is not left.
     pub(super) fn grow(&mut self, amount: usize) -> bool {
-        let took = self.budget.spend(amount);
-        if took {
+        // Only the sum matters, nothing else is published by it: relaxed is enough.
+        let took = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            self.budget.add(used, amount)
+        });
+        if took.is_ok() {
             self.amount += amount;
         }
-        took
+        took.is_ok()
     }
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.amount, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Share<'_> {
+impl<B: Deref<Target = Budget>> Drop for Share<B> {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.amount, Ordering::Relaxed);
     }

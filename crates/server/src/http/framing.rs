@@ -2,7 +2,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -58,15 +58,13 @@ struct Awaited {
 /// What a [`Watched`] connection has found.
 #[derive(Debug)]
 pub(super) struct Findings {
-    first_ambiguous: AtomicU64, // counted from 0; NONE if there is none
-    first_cut: AtomicU64,       // the same, of those whose target hyper cuts
+    doubt: OnceLock<(u64, Doubt)>, // from which request on, counted from 0
     asked: AtomicU64,
     answered: AtomicU64,
     over: AtomicBool,
     leaving: AtomicBool,
     /// What answers take up that have not been written yet.
     held: Mutex<Vec<Arc<Held>>>,
-    holds: AtomicBool,
 }
 
 /// What can be understood in two ways.
@@ -78,22 +76,18 @@ pub(super) enum Doubt {
     Target,
 }
 
-const NONE: u64 = u64::MAX;
-
 /// Far above what hyper takes for a whole head.
 const MAX_LINE_BYTES: usize = 32 * 1024;
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, limits: ReadLimits, guest: Arc<Guest>) -> (Self, Arc<Findings>) {
         let findings = Arc::new(Findings {
-            first_ambiguous: AtomicU64::new(NONE),
-            first_cut: AtomicU64::new(NONE),
+            doubt: OnceLock::new(),
             asked: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             over: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             held: Mutex::default(),
-            holds: AtomicBool::new(false),
         });
         let watched = Self {
             stream,
@@ -173,13 +167,7 @@ impl Findings {
     pub(super) fn next_doubt(&self) -> Option<Doubt> {
         // Reading and answering take turns in one task, so nothing weaker or stronger matters.
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
-        if number >= self.first_ambiguous.load(Ordering::Relaxed) {
-            Some(Doubt::Length)
-        } else if number >= self.first_cut.load(Ordering::Relaxed) {
-            Some(Doubt::Target)
-        } else {
-            None
-        }
+        self.doubt.get().filter(|(first, _)| number >= *first).map(|(_, doubt)| *doubt)
     }
 
     /// There is an answer to the request that was asked for last.
@@ -190,13 +178,10 @@ impl Findings {
     /// An answer takes up this, until all that there is to be written has been.
     pub(super) fn hold(&self, held: Arc<Held>) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).push(held);
-        self.holds.store(true, Ordering::Relaxed);
     }
 
     fn release(&self) {
-        if self.holds.swap(false, Ordering::Relaxed) {
-            self.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// No further head is waited for.
@@ -235,11 +220,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         }
         match self.scan.state {
             State::Ambiguous(doubt) => {
-                let first = match doubt {
-                    Doubt::Length => &self.findings.first_ambiguous,
-                    Doubt::Target => &self.findings.first_cut,
-                };
-                first.store(self.scan.requests, Ordering::Relaxed);
+                self.findings.doubt.get_or_init(|| (self.scan.requests, doubt));
                 self.findings.end();
             }
             // hyper reads them as if they went on, and then nobody knows where a request begins.

@@ -125,8 +125,7 @@ impl Core {
         for shard in after.map_or(0, |position| shard_of(position.token))..SHARDS {
             loop {
                 let most = (limit - scanned.records.len()).min(BATCH_ENTRIES);
-                let is_enough = bytes >= max_bytes && !scanned.records.is_empty();
-                if most == 0 || is_enough {
+                if most == 0 {
                     return Ok((scanned, true));
                 }
                 self.shards.copy_entries(shard, after, most, &mut batch);
@@ -136,7 +135,7 @@ impl Core {
                 for entry in &batch {
                     // What is not looked at now comes with the next page.
                     if bytes >= max_bytes && !scanned.records.is_empty() {
-                        break;
+                        return Ok((scanned, true));
                     }
                     bytes += entry.bytes();
                     after = Some(entry.position());
